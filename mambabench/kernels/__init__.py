@@ -1,0 +1,1 @@
+"""The selective scan: an exact reference and a fast CPU version."""

@@ -1,0 +1,206 @@
+"""The records written to disk: frozen, versioned, with units in their names.
+
+Every file under a run directory holds one of these as JSON. A reader of an older file checks
+`schema_version`; a field is never renamed or given another meaning without raising it.
+
+    >>> FileRecord(name="model.safetensors", size_bytes=12, sha256="00").model_dump()["size_bytes"]
+    12
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+CellStatus = Literal["ok", "failed"]
+WeightsKind = Literal["pretrained", "random"]
+
+
+class Record(BaseModel):
+    """Base of all records: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileRecord(Record):
+    """One file that a result depends on."""
+
+    name: str
+    """Name relative to the checkpoint or data directory; never an absolute path."""
+    size_bytes: int
+    sha256: str
+    """Lower-case hexadecimal digest of the whole file."""
+
+
+class TokenizerRecord(Record):
+    """The tokenizer that turned text into ids."""
+
+    source: str
+    """Where it came from: "bundled", a Hub id, or "checkpoint" when it lay beside the weights."""
+    sha256: str
+    """Digest of its canonical serialisation, so that equal tokenizers compare equal."""
+    n_tokens: int
+    """One more than the largest id it can produce."""
+
+
+class AdapterRecord(Record):
+    """A PEFT adapter applied over the checkpoint."""
+
+    name: str
+    peft_type: str
+    """For example "LORA"."""
+    base_model: str
+    """The base that the adapter's own configuration names."""
+    merged: bool
+    """Whether the adapter was folded into the weights before anything was scored."""
+    files: tuple[FileRecord, ...]
+
+
+class CheckpointRecord(Record):
+    """What was loaded, in enough detail to load the same again."""
+
+    name: str
+    """What the user named, shortened for tables."""
+    family: str
+    """"mamba", "mamba2", "gpt_neox", "llama", ...: the architecture's name in transformers' terms."""
+    weights: WeightsKind
+    seed: int | None = None
+    """Seed of random weights; null for pretrained ones."""
+    implementation: str
+    """Class that runs the forward, for example "transformers MambaForCausalLM"."""
+    kernel_path: str
+    """What computes the scan or the attention, for example "transformers torch loop" or "torch sdpa"."""
+    device: str
+    """"cpu" or "cuda:0"."""
+    device_name: str
+    """The processor or the GPU by its product name."""
+    dtypes: dict[str, str]
+    """Parameter group to dtype; groups are "matmul", "norm", "embedding", "A_log", "D"."""
+    n_parameters: int
+    """Tied parameters counted once."""
+    vocab_rows_stored: int
+    """Rows of the output projection in the checkpoint."""
+    vocab_rows_used: int
+    """Rows that take part in every softmax: padded rows are excluded."""
+    max_length_tokens: int
+    """Longest window that is scored at once."""
+    tokenizer: TokenizerRecord
+    files: tuple[FileRecord, ...]
+    """Weight and configuration files; empty for random weights."""
+    hub_id: str | None = None
+    revision: str | None = None
+    """Commit of the Hub snapshot, or the revision asked for."""
+    adapter: AdapterRecord | None = None
+
+
+class DataFileRecord(Record):
+    """One split of a task's data."""
+
+    split: str
+    source: Literal["data-dir", "bundled", "hub"]
+    name: str
+    """File relative to the data directory, or the Hub's data set id and configuration."""
+    n_rows: int
+    sha256: str
+    """Digest of the file, or of the rows' canonical JSON when they came through the Hub's cache."""
+
+
+class MetricRecord(Record):
+    """One metric of one cell with its uncertainty."""
+
+    metric: str
+    """lm-eval's name, for example "acc_norm"."""
+    filter: str = "none"
+    """lm-eval's filter pipeline that produced the scored answer."""
+    value: float
+    """In lm-eval's unit: accuracies lie between 0 and 1."""
+    unit: Literal["fraction", "perplexity", "bits_per_byte", "score"]
+    interval_low: float | None = None
+    """Lower end of the 95% interval; null when the items do not determine one."""
+    interval_high: float | None = None
+    interval_method: str = ""
+    """For example "wilson" or "t on mean log-likelihood"."""
+    n: int
+    """Items the value is over."""
+    higher_is_better: bool = True
+
+
+class TaskRecord(Record):
+    """What was asked: everything of a task that its result depends on."""
+
+    task: str
+    """lm-eval's task name."""
+    version: str
+    """The version in the task's YAML."""
+    config_sha256: str
+    """Digest of the task's configuration: a changed prompt template changes it."""
+    output_type: str
+    n_fewshot: int
+    n_docs: int
+    """Documents that were scored."""
+    n_docs_total: int
+    """Documents that the split holds."""
+    requests_sha256: str
+    """Digest over every request's text in order."""
+    data: tuple[DataFileRecord, ...]
+
+
+class CellRecord(Record):
+    """One (checkpoint, task): the unit of reporting."""
+
+    schema_version: int = SCHEMA_VERSION
+    fingerprint: str
+    """Digest of everything the result depends on; equal fingerprints mean an equal result."""
+    checkpoint_fingerprint: str
+    model: str
+    task: TaskRecord
+    status: CellStatus
+    partial: bool
+    """True when only some documents were scored (`--limit`); such a cell never gets a verdict."""
+    metrics: tuple[MetricRecord, ...] = ()
+    n_requests: int = 0
+    n_requests_answered_before: int = 0
+    """Requests whose answers an earlier, interrupted run had left."""
+    n_tokens_forwarded: int = 0
+    wall_s: float = 0.0
+    error: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+class SettingsRecord(Record):
+    """Options that change what is computed."""
+
+    dtype: str
+    device: str
+    batch_size: int | None
+    """Null when the batch size follows from the lengths."""
+    limit: int | None
+    """Documents per task; null for all."""
+    apply_chat_template: bool = False
+    system_instruction: str | None = None
+    fewshot_as_multiturn: bool = False
+    seed: int = 0
+
+
+class RunManifest(Record):
+    """What a run is, written before anything is computed."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    kind: Literal["zeroshot"]
+    command: tuple[str, ...]
+    """The command line, with paths as they were typed."""
+    created_utc: str
+    """ISO 8601, seconds."""
+    identity: str
+    """Digest of models, suite and settings: the same command finds the same run by it."""
+    suite: str
+    suite_sha256: str
+    models: tuple[str, ...]
+    settings: SettingsRecord
+    partial: bool
+    environment: dict[str, Any] = Field(default_factory=dict)
+    """Package versions, processor, GPU, driver, operating system, git commit where there is one."""

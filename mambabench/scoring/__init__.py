@@ -1,0 +1,1 @@
+"""From token ids to answers: log-likelihoods and generated text."""

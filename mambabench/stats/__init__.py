@@ -1,0 +1,1 @@
+"""Statistics: arrays in, dataclasses out; nothing here knows of runs or models."""

@@ -1,0 +1,1 @@
+"""The only package that imports lm-eval: tasks, data and the backend registered with it."""
