@@ -1,7 +1,7 @@
 """Canonical JSON and sha256: two results are the same if what they depend on hashes the same.
 
-    >>> digest({"b": 1, "a": [1.5, None]}) == digest({"a": [1.5, None], "b": 1})
-    True
+>>> digest({"b": 1, "a": [1.5, None]}) == digest({"a": [1.5, None], "b": 1})
+True
 """
 
 from __future__ import annotations
