@@ -133,6 +133,8 @@ class TaskRecord(Record):
 
     task: str
     """lm-eval's task name."""
+    group: str = ""
+    """The suite's task that this one is pooled into, when the suite names a group of tasks."""
     version: str
     """The version in the task's YAML."""
     config_sha256: str
