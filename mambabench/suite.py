@@ -1,0 +1,158 @@
+"""Suites: which tasks to run, and which metric of each to read.
+
+A suite is a YAML file, shipped (`mambabench suites` lists those) or the user's own. It is checked as a
+whole, against the index of lm-eval's tasks, and all its mistakes are reported at once.
+
+    name: mine                 # default: the file's name
+    title: Two tasks           # default: the name
+    reference: mamba           # source of published figures, or several in order of preference
+    tasks:
+      - hellaswag              # every metric of the task
+      - task: mmlu             # a group is pooled over its members' items
+        metrics: [acc]         # the first one is the headline
+        num_fewshot: 5
+        label: MMLU
+        chance: {acc: 0.25}
+
+>>> [task.task for task in load_suite("mamba-paper").tasks][:2]
+['lambada_openai', 'hellaswag']
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from mambabench import assets
+from mambabench.errors import ConfigError, UnknownNameError, UsageError
+from mambabench.fingerprint import digest
+from mambabench.schema import Record
+from mambabench.suite_check import SuiteChecker
+from mambabench.taskindex import TaskIndex
+
+_MOST_NAMED = 3
+
+
+class SuiteTask(Record):
+    """One task or group of a suite."""
+
+    task: str
+    """lm-eval's name."""
+    metrics: tuple[str, ...]
+    """Metrics that are read; the first one is the headline."""
+    num_fewshot: int | None = None
+    """Worked examples in each prompt; null leaves it to the task."""
+    label: str | None = None
+    """Name in tables; null for the task's own."""
+    chance: dict[str, float] | None = None
+    """What guessing gives, in lm-eval's unit, by metric."""
+
+
+class Suite(Record):
+    """A named list of tasks with the metrics to read."""
+
+    name: str
+    title: str
+    description: str = ""
+    kind: Literal["zeroshot"] = "zeroshot"
+    reference: tuple[str, ...] = ()
+    """Sources of published figures in order of preference."""
+    tasks: tuple[SuiteTask, ...]
+    sha256: str
+    """Digest of what is run and read: titles, labels and comments do not change it."""
+    path: Path | None = None
+    """The file; null for a suite made of `--task` options."""
+
+
+def load_suite(name_or_path: str | Path, *, index: TaskIndex | None = None) -> Suite:
+    """Load a shipped suite by name, or any suite by path.
+
+    Args:
+        name_or_path: a path if it ends in .yaml or .yml or holds a path separator, otherwise a name.
+        index: tasks to check against; by default those of the installed lm-eval.
+
+    Raises:
+        UnknownNameError: for a name that is not shipped, with the closest ones.
+        UsageError: for a file that cannot be read.
+        ConfigError: with every mistake in the file.
+    """
+    text = str(name_or_path)
+    is_path = (
+        isinstance(name_or_path, Path) or text.endswith((".yaml", ".yml")) or os.sep in text or "/" in text
+    )
+    path = Path(text) if is_path else assets.suites_dir() / f"{text}.yaml"
+    if not is_path and text not in _shipped():
+        raise UnknownNameError.for_name("suite", text, _shipped())
+    try:
+        content = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(
+            f"no suite file {path}", hint="`mambabench suites` lists the suites that come with the package."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"suite file {path} cannot be read ({error})") from error
+    return _parse(content, path, index or TaskIndex.load())
+
+
+def list_suites() -> list[Suite]:
+    """Return the shipped suites by name."""
+    index = TaskIndex.load()
+    return [load_suite(name, index=index) for name in _shipped()]
+
+
+def suite_from_tasks(tasks: Sequence[str], *, num_fewshot: int | None = None) -> Suite:
+    """Return a suite of the given tasks, each with all of its metrics, first the one it lists first.
+
+    Raises:
+        UnknownNameError: for a single unknown task, with the closest ones.
+        ConfigError: for several mistakes.
+    """
+    index = TaskIndex.load()
+    if len(tasks) == 1:
+        index.get(tasks[0])
+    document = {
+        "tasks": [
+            {"task": t} if num_fewshot is None else {"task": t, "num_fewshot": num_fewshot} for t in tasks
+        ]
+    }
+    checker = SuiteChecker(index)
+    plain = checker.check(document, default_name="tasks")
+    if checker.mistakes:
+        raise ConfigError("--task", checker.mistakes)
+    more = len(tasks) - _MOST_NAMED
+    name = "+".join(tasks[:_MOST_NAMED]) + (f"+{more}-more" if more > 0 else "")
+    return _suite({**plain, "name": re.sub(r"[^\w.+-]", "_", name), "title": ", ".join(tasks)}, None)
+
+
+def _shipped() -> list[str]:
+    return sorted(path.stem for path in assets.suites_dir().glob("*.yaml"))
+
+
+def _parse(content: str, path: Path, index: TaskIndex) -> Suite:
+    checker = SuiteChecker(index)
+    try:
+        document = checker.parse(content)
+    except yaml.YAMLError as error:
+        raise ConfigError(str(path), [_syntax_mistake(error)]) from None
+    plain = checker.check(document, default_name=path.stem)
+    if checker.mistakes:
+        raise ConfigError(str(path), checker.mistakes)
+    return _suite(plain, path)
+
+
+def _suite(plain: dict[str, object], path: Path | None) -> Suite:
+    suite = Suite.model_validate({**plain, "path": path, "sha256": ""})
+    asked = [[t.task, list(t.metrics), t.num_fewshot] for t in suite.tasks]
+    return suite.model_copy(update={"sha256": digest({"kind": suite.kind, "tasks": asked})})
+
+
+def _syntax_mistake(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or "not YAML"
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
+    return f"{where}{problem}"
