@@ -1,0 +1,25 @@
+"""Results on disk: runs, their cells and samples, and the answers that let a killed run go on.
+
+    results/<run>/
+      manifest.json               what the run is, written before anything is computed
+      manifest-2.json, ...        how it was resumed, where the command or the environment had changed
+      cells/<cell>.json           one record per finished (checkpoint, task)
+      samples/<cell>.parquet      that cell's scored items
+      answers/<checkpoint>-<settings>.jsonl        answers by request, durable batch by batch
+      answers/<checkpoint>-<settings>.0001.parquet the same, compacted when a cell ends
+
+A run belongs to one writing process at a time; reading needs no lock.
+
+    with Store(Path("results")).open_run(manifest) as run:
+        log = run.answers(checkpoint_fingerprint, settings_key)
+        if log.get(request_key) is None:
+            log.append([(request_key, {"logprob": -1.5, "is_greedy": True})])
+        run.write_cell(cell, samples)
+"""
+
+from __future__ import annotations
+
+from mambabench.store.answers import AnswerLog
+from mambabench.store.run import RunDir, Store, StoredRun
+
+__all__ = ["AnswerLog", "RunDir", "Store", "StoredRun"]

@@ -1,0 +1,458 @@
+"""The store: runs are found again, locked, never half-written, and say what is wrong in one line."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mambabench.errors import StoreError
+from mambabench.fingerprint import digest
+from mambabench.schema import SCHEMA_VERSION, CellRecord, RunManifest, SettingsRecord, TaskRecord
+from mambabench.store import Store, files
+from mambabench.store.files import slug
+from mambabench.store.samples import json_text, read_samples, write_samples
+
+FINGERPRINT = digest("cell")
+
+
+def manifest(name: str = "mamba-tiny smoke", **changes: Any) -> RunManifest:
+    fields: dict[str, Any] = {
+        "name": name,
+        "kind": "zeroshot",
+        "command": ("mambabench", "zeroshot", "--model", "mamba-tiny"),
+        "created_utc": "2025-01-01T00:00:00+00:00",
+        "identity": digest(name),
+        "suite": "smoke",
+        "suite_sha256": digest("suite"),
+        "models": ("mamba-tiny",),
+        "settings": SettingsRecord(dtype="float32", device="cpu", batch_size=None, limit=None),
+        "partial": False,
+        "environment": {"python": "3.11"},
+    }
+    return RunManifest(**{**fields, **changes})
+
+
+def cell(fingerprint: str = FINGERPRINT, **changes: Any) -> CellRecord:
+    task = TaskRecord(
+        task="smoke_last_word",
+        version="1",
+        config_sha256="0",
+        output_type="loglikelihood",
+        n_fewshot=0,
+        n_docs=2,
+        n_docs_total=2,
+        requests_sha256="1",
+        data=(),
+    )
+    fields: dict[str, Any] = {
+        "fingerprint": fingerprint,
+        "checkpoint_fingerprint": digest("checkpoint"),
+        "model": "hf:org/mamba tiny",
+        "task": task,
+        "status": "ok",
+        "partial": False,
+    }
+    return CellRecord(**{**fields, **changes})
+
+
+def sample(doc_id: int = 0, **changes: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "doc_id": doc_id,
+        "doc": {"text": "a “b”", "n": doc_id},
+        "target": " b",
+        "arguments": [("a", " b")],
+        "resps": [[(-0.1, True)]],
+        "filtered_resps": [(-0.1, True)],
+        "filter": "none",
+        "metrics": ["acc", "perplexity"],
+        "doc_hash": "d",
+        "prompt_hash": "p",
+        "target_hash": "t",
+        "acc": 1,
+        "perplexity": -0.1,
+    }
+    return {**fields, **changes}
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+# --- runs
+
+
+def test_the_same_identity_finds_the_same_run(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    with store.open_run(manifest()) as run:
+        first = run.path
+    with store.open_run(manifest("renamed", identity=digest("mamba-tiny smoke"))) as run:
+        assert run.path == first
+        assert run.manifest.name == "mamba-tiny smoke"
+    with store.open_run(manifest(identity=digest("another"))) as run:
+        assert run.path != first
+        assert run.path.name.startswith("mamba-tiny-smoke-")
+
+
+def test_a_resumption_under_other_circumstances_is_kept(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for environment in ({"python": "3.11"}, {"python": "3.12"}, {"python": "3.12"}, {"python": "3.13"}):
+        with store.open_run(manifest(environment=environment)) as run:
+            path = run.path
+    assert sorted(p.name for p in path.glob("manifest*.json")) == [
+        "manifest-2.json",
+        "manifest-3.json",
+        "manifest.json",
+    ]
+    assert json.loads((path / "manifest.json").read_text())["environment"] == {"python": "3.11"}
+
+
+def test_runs_lists_what_can_be_read_oldest_first(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert Store(tmp_path / "absent").runs() == []
+    for name, created in [("late", "2025-03-01T00:00:00"), ("early", "2025-02-01T00:00:00")]:
+        store.open_run(manifest(name, created_utc=created)).close()
+    (tmp_path / "published").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "manifest.json").write_text("{")
+    assert [run.manifest.name for run in store.runs()] == ["early", "late"]
+    # Somebody else's damaged run does not stop ours.
+    store.open_run(manifest("third")).close()
+
+
+def test_a_resumed_run_keeps_its_cells(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.open_run(manifest()) as run:
+        assert run.cell(FINGERPRINT) is None
+        run.write_cell(cell(), [sample(0), sample(1, acc=0)])
+    with store.open_run(manifest()) as run:
+        assert run.cell(FINGERPRINT) == cell()
+        assert run.cell(FINGERPRINT[:16] + "0" * 48) is None
+        assert [s["acc"] for s in run.read_samples(FINGERPRINT)] == [1.0, 0.0]
+        with pytest.raises(StoreError, match="no cell"):
+            run.read_samples(digest("absent"))
+
+
+def test_a_failed_cell_is_replaced(tmp_path: Path) -> None:
+    with Store(tmp_path).open_run(manifest()) as run:
+        run.write_cell(cell(status="failed", error="boom"), [])
+        assert run.read_samples(FINGERPRINT) == []
+        run.write_cell(cell(), [sample()])
+        assert [c.status for c in run.cells()] == ["ok"]
+        assert len(run.read_samples(FINGERPRINT)) == 1
+
+
+def test_stored_runs_are_readable_while_another_writes(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.open_run(manifest()) as run:
+        run.write_cell(cell(), [sample()])
+        [stored] = store.runs()
+        assert stored.cells() == [cell()]
+        assert stored.read_samples(FINGERPRINT) == run.read_samples(FINGERPRINT)
+
+
+def test_a_closed_run_refuses_writes(tmp_path: Path) -> None:
+    run = Store(tmp_path).open_run(manifest())
+    run.close()
+    run.close()
+    with pytest.raises(StoreError, match="closed"):
+        run.write_cell(cell(), [])
+    with pytest.raises(StoreError, match="closed"):
+        run.answers(FINGERPRINT, "fp32")
+
+
+# --- locking
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from tests_manifest import manifest
+from mambabench.store import Store
+run = Store(Path(sys.argv[1])).open_run(manifest())
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def holder(tmp_path: Path) -> subprocess.Popen[str]:
+    """Start a process that holds the run `manifest()` in `tmp_path / "results"`."""
+    text = manifest().model_dump_json()
+    (tmp_path / "tests_manifest.py").write_text(
+        "from mambabench.schema import RunManifest\n"
+        f"def manifest():\n    return RunManifest.model_validate_json({text!r})\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path / "results")],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_second_process_is_refused_and_a_dead_one_does_not_block(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    with holder(tmp_path) as process:
+        try:
+            with pytest.raises(StoreError, match=rf"mamba-tiny-smoke-.*process {process.pid} on .*--out DIR"):
+                store.open_run(manifest())
+            # Another run in the same place is free.
+            store.open_run(manifest("other")).close()
+        finally:
+            process.kill()
+            process.wait()
+    with store.open_run(manifest()) as run:
+        assert run.cells() == []
+
+
+def test_one_process_cannot_open_a_run_twice(tmp_path: Path) -> None:
+    with Store(tmp_path).open_run(manifest()), pytest.raises(StoreError, match=f"process {os.getpid()}"):
+        Store(tmp_path).open_run(manifest())
+    Store(tmp_path).open_run(manifest()).close()
+
+
+def test_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    import socket
+
+    with Store(tmp_path).open_run(manifest()) as run:
+        path = run.path
+    left = path / "cells" / ".x.json.abc.tmp"
+    left.write_text("half")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    abandoned = tmp_path / f".new-{slug(socket.gethostname())}-{dead.pid}-abc"
+    living = tmp_path / f".new-{slug(socket.gethostname())}-{os.getpid()}-abc"
+    elsewhere = tmp_path / f".new-other.host-{dead.pid}-abc"
+    for folder in (abandoned, living, elsewhere):
+        folder.mkdir()
+    with Store(tmp_path).open_run(manifest()):
+        assert not left.exists()
+    with Store(tmp_path).open_run(manifest("new")):
+        assert not abandoned.exists()
+        assert living.exists()
+        assert elsewhere.exists()
+
+
+# --- places that cannot be written
+
+
+@pytest.mark.parametrize("below", ["file", "file/deeper/still"])
+def test_a_root_that_is_or_lies_under_a_file(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    store = Store(tmp_path / below)
+    for attempt in (store.check_writable, lambda: store.open_run(manifest())):
+        with pytest.raises(StoreError, match=r"is not a directory.*--out DIR"):
+            attempt()
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_dangling_link_as_root(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(StoreError, match="not a directory"):
+        Store(tmp_path / "link").open_run(manifest())
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc, where nobody can create a file")
+def test_a_root_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"cannot write /proc/mambabench.*--out DIR"):
+        Store(Path("/proc/mambabench/results")).open_run(manifest())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_root_without_permission(tmp_path: Path) -> None:
+    root = tmp_path / "results"
+    root.mkdir(mode=0o555)
+    with pytest.raises(StoreError, match="Permission denied"):
+        Store(root).open_run(manifest())
+
+
+def test_checking_leaves_nothing_behind(tmp_path: Path) -> None:
+    Store(tmp_path / "a" / "b").check_writable()
+    assert listing(tmp_path) == []
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_full_disk_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: bool
+) -> None:
+    root = tmp_path / "a" / "results"
+    if existing:
+        root.mkdir(parents=True)
+    before = listing(tmp_path)
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "_fill", full)
+    with pytest.raises(StoreError, match=r"No space left.*Free some space.*--out DIR"):
+        Store(root).open_run(manifest())
+    assert listing(tmp_path) == before
+
+
+def test_a_cell_that_cannot_be_written_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store(tmp_path).open_run(manifest()) as run:
+        run.write_cell(cell(status="failed", error="before"), [sample()])
+        before = listing(run.path)
+
+        def full(path: Path, data: bytes) -> None:
+            path.write_bytes(data[:10])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(files, "_fill", full)
+        with pytest.raises(StoreError, match="No space left"):
+            run.write_cell(cell(), [sample()])
+        assert [c.error for c in run.cells()] == ["before"]
+        assert listing(run.path) == before
+
+
+# --- damaged and newer files
+
+
+def test_a_newer_manifest_is_refused_in_words(tmp_path: Path) -> None:
+    with Store(tmp_path).open_run(manifest()) as run:
+        path = run.path / "manifest.json"
+    value = json.loads(path.read_text())
+    path.write_text(json.dumps({**value, "schema_version": SCHEMA_VERSION + 1, "unheard_of": 1}))
+    with pytest.raises(StoreError, match=rf"schema version {SCHEMA_VERSION + 1}.*Upgrade mambabench"):
+        Store(tmp_path).open_run(manifest())
+    assert Store(tmp_path).runs() == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"schema_version": 1}', "\x00\x00"])
+def test_a_damaged_manifest_is_refused_in_words(tmp_path: Path, text: str) -> None:
+    with Store(tmp_path).open_run(manifest()) as run:
+        path = run.path / "manifest.json"
+    path.write_text(text)
+    with pytest.raises(StoreError, match=r"manifest\.json is damaged.*--out DIR"):
+        Store(tmp_path).open_run(manifest())
+
+
+def test_a_damaged_cell_is_refused_in_words(tmp_path: Path) -> None:
+    with Store(tmp_path).open_run(manifest()) as run:
+        run.write_cell(cell(), [sample()])
+        [path] = (run.path / "cells").glob("*.json")
+        path.write_text(path.read_text()[:100])
+        for read in (run.cells, lambda: run.cell(FINGERPRINT)):
+            with pytest.raises(StoreError, match=r"damaged.*its cell is computed again"):
+                read()
+
+
+def test_damaged_samples_are_refused_in_words(tmp_path: Path) -> None:
+    with Store(tmp_path).open_run(manifest()) as run:
+        run.write_cell(cell(), [sample()])
+        path = run.samples_path(FINGERPRINT)
+        path.write_bytes(path.read_bytes()[:-20])
+        with pytest.raises(StoreError, match=r"cannot read the samples.*computed again"):
+            run.read_samples(FINGERPRINT)
+        path.unlink()
+        with pytest.raises(StoreError, match=r"cannot read the samples"):
+            run.read_samples(FINGERPRINT)
+
+
+def test_a_command_line_that_is_no_text_can_be_stored(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"--model=caf\xe9")
+    with Store(tmp_path).open_run(manifest(command=(odd,))) as run:
+        path = run.path
+    assert json.loads((path / "manifest.json").read_bytes())["command"] == [odd]
+
+
+@given(st.text())
+def test_slugs_are_file_names(text: str) -> None:
+    name = slug(text)
+    assert name == slug(name)
+    assert 1 <= len(name) <= 60
+    assert not name.startswith((".", "-"))
+    assert "/" not in name
+
+
+# --- samples
+
+
+def test_samples_have_the_documented_columns(tmp_path: Path) -> None:
+    path = tmp_path / "s.parquet"
+    # word_perplexity is a pair: no number, so its column holds JSON.
+    odd = {"metrics": ["acc", "wp", "perplexity"], "wp": (-3.5, 7)}
+    write_samples(path, [sample(0, **odd), sample(1, **odd)])
+    table = pq.read_table(path)
+    assert table.schema.names == [
+        "doc_id",
+        "doc_hash",
+        "prompt_hash",
+        "target_hash",
+        "filter",
+        "target",
+        "doc",
+        "arguments",
+        "resps",
+        "filtered_resps",
+        "metric.acc",
+        "metric.perplexity",
+        "metric.wp",
+    ]
+    assert str(table.schema.field("metric.acc").type) == "double"
+    assert table["metric.wp"].to_pylist() == ["[-3.5,7]"] * 2
+    assert table["doc"].to_pylist()[1] == '{"n":1,"text":"a “b”"}'
+
+
+def test_samples_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "s.parquet"
+    given_samples = [
+        sample(0, acc=True, perplexity=float("-inf"), doc={"x": float("nan")}),
+        sample(1, acc=np.float32(0.5), perplexity=np.int64(2), target=None),
+        sample(2, metrics=["perplexity"], perplexity=None, lm="note"),
+    ]
+    write_samples(path, given_samples)
+    back = read_samples(path)
+    assert [s.get("acc") for s in back] == [1.0, 0.5, 1.0]
+    assert back[0]["perplexity"] == -math.inf
+    assert math.isnan(back[0]["doc"]["x"])
+    assert "perplexity" not in back[2]
+    assert back[1]["target"] is None
+    assert back[2]["lm"] == "note"
+    assert back[0]["arguments"] == [["a", " b"]]
+    assert back[0]["metrics"] == ["acc", "perplexity"]
+
+
+def test_equal_samples_give_equal_bytes(tmp_path: Path) -> None:
+    one = sample(0, doc={"b": 1, "a": {"y", "x", "z"}})
+    other = dict(reversed(sample(0, doc={"a": {"z", "y", "x"}, "b": 1}).items()))
+    write_samples(tmp_path / "1.parquet", [one, sample(1)])
+    write_samples(tmp_path / "2.parquet", [other, sample(1)])
+    assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(json_values)
+def test_json_text_round_trips_and_is_utf8(value: Any) -> None:
+    text = json_text(value)
+    text.encode()
+    assert json.loads(text) == value
+
+
+def test_json_text_takes_what_lm_eval_stores() -> None:
+    assert json_text({"a": np.bool_(True), 3: np.array([1.5]), "s": "\ud800"}) == (
+        '{"3":[1.5],"a":true,"s":"\\ud800"}'
+    )
+    assert json_text(Path("x")) == '"x"'
