@@ -1,1 +1,123 @@
-"""The command line."""
+"""The command line: a lazy group, so that `--help` answers before any heavy import.
+
+A command parses, calls one function, and renders. Errors of `mambabench.errors` become one line on
+stderr and the exit code that their class carries; an interruption exits with 130.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from typing import Any
+
+import click
+
+from mambabench import __version__
+from mambabench.errors import EXIT_INTERRUPTED, MambabenchError
+
+# Name, module and one line of help, here so that the list of commands costs no import of them.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "zeroshot": ("mambabench.cli.zeroshot", "Evaluate models on a suite of tasks."),
+    "models": ("mambabench.cli.models", "List the models that can be named."),
+    "suites": ("mambabench.cli.suites", "List the suites, or show one."),
+    "tasks": ("mambabench.cli.tasks", "Find a task to use with --task."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when that command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands' names in the order of their table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command, or null when there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; offer the closest names for a mistyped one."""
+        from mambabench.errors import UnknownNameError
+
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise UnknownNameError.for_name(
+                "command", args[0], COMMANDS, where="`mambabench --help` lists all."
+            )
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 a gate failed, 2 usage, 3 some cells failed, 4 something is missing, "
+    "130 interrupted.",
+)
+@click.version_option(__version__, prog_name="mambabench")
+def cli() -> None:
+    """How good is this Mamba checkpoint, what does it cost to run, and is it really better than that one?
+
+    \b
+    Examples:
+      mambabench zeroshot --model mamba-tiny --suite smoke
+      mambabench zeroshot --model mamba-130m --model pythia-160m
+      mambabench models
+    """
+
+
+def main() -> None:
+    """Run the command line and turn errors into one line and an exit code."""
+    _quiet_libraries()
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(_run(sys.argv[1:]))
+
+
+def _run(args: list[str]) -> int:
+    try:
+        result = cli.main(args=args, prog_name="mambabench", standalone_mode=False)
+    except MambabenchError as error:
+        _say(f"error: {error}")
+        return error.exit_code
+    except click.ClickException as error:
+        _say(f"error: {error.format_message()}")
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            _say(f"hint: {error.ctx.command_path} --help")
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted: what was answered is kept, and the same command goes on from there")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away (`| head`); a second error at exit would only confuse.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _interrupt(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _quiet_libraries() -> None:
+    """Keep other libraries' bars and notices off the terminal; whoever sets these keeps his value."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

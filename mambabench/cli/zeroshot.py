@@ -1,0 +1,177 @@
+"""`mambabench zeroshot`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from mambabench.cli.options import positive_int, print_json
+
+if TYPE_CHECKING:
+    from mambabench.execute import ZeroshotOptions, ZeroshotOutcome
+    from mambabench.suite import Suite
+
+_DEFAULT_SUITE = "mamba-paper"
+
+
+@click.command(
+    name="zeroshot",
+    short_help="Evaluate models on a suite of tasks.",
+    epilog="""\b
+Examples:
+  mambabench zeroshot --model mamba-tiny --suite smoke
+  mambabench zeroshot --model mamba-130m
+  mambabench zeroshot --model mamba-1.4b --model pythia-1.4b --suite mamba-paper
+  mambabench zeroshot --model ./my-checkpoint --task hellaswag --task piqa --limit 200
+  mambabench zeroshot --model hf:state-spaces/mamba-130m-hf@main --device cuda --dtype bfloat16
+  mambabench zeroshot --model mamba-130m --data-dir ~/eval-data --json > result.json
+""",
+)
+@click.option(
+    "--model", "models", multiple=True, required=True, metavar="NAME|hf:ORG/NAME|PATH",
+    help="Registry name, Hub id or directory; may be repeated. NAME@REVISION picks a revision.",
+)  # fmt: skip
+@click.option("--suite", metavar="NAME|FILE.yaml", help=f"Suite to run. [default: {_DEFAULT_SUITE}]")
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="NAME",
+    help="Run this task instead of a suite; may be repeated.",
+)
+@click.option(
+    "--num-fewshot", type=click.IntRange(min=0), help="Worked examples in each prompt, with --task."
+)
+@click.option(
+    "--limit",
+    callback=positive_int,
+    metavar="N",
+    help="Score only the first N documents of each task; the result is marked partial.",
+)
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path), metavar="DIR",
+    help="Read data sets from DIR/<data set id>/<config>/<split>.jsonl (or .parquet) instead of the Hub.",
+)  # fmt: skip
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    metavar="DIR",
+    help="Where runs are kept.",
+)
+@click.option(
+    "--weights",
+    type=click.Choice(["pretrained", "random"]),
+    default="pretrained",
+    show_default=True,
+    help="Random weights need no download.",
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of random weights and of sampling."
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    show_default=True,
+    help="Type of the weights. auto: float32 on a CPU, bfloat16 on a GPU.",
+)
+@click.option(
+    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to run."
+)
+@click.option(
+    "--batch-size",
+    callback=positive_int,
+    metavar="N",
+    help="Most sequences in a forward. [default: by length]",
+)
+@click.option(
+    "--max-length",
+    callback=positive_int,
+    metavar="TOKENS",
+    help="Longest window scored at once. [default: the model's]",
+)
+@click.option("--tokenizer", metavar="DIR|ORG/NAME", help="Another tokenizer than the model's own.")
+@click.option(
+    "--apply-chat-template", is_flag=True, help="Dress prompts up with the tokenizer's chat template."
+)
+@click.option("--system-instruction", metavar="TEXT", help="System message of every prompt.")
+@click.option("--fewshot-as-multiturn", is_flag=True, help="Give worked examples as turns of a conversation.")
+@click.option(
+    "--export",
+    "exports",
+    multiple=True,
+    type=click.Choice(["lm-eval"]),
+    help="Write lm-eval's own results and samples files into the run.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, and nothing else there.")
+def command(**given: Any) -> int:
+    """Evaluate models on a suite of zero-shot tasks.
+
+    The table holds each metric with its 95% interval, and the published figure where the suite names
+    a source. Running the same command again finishes what is missing and repeats nothing.
+    """
+    from mambabench.execute import run_zeroshot
+
+    as_json: bool = given.pop("as_json")
+    exports: tuple[str, ...] = given.pop("exports")
+    options = _options(given)
+    outcome = run_zeroshot(options)
+    if "lm-eval" in exports:
+        from mambabench.tasks.export import export_lm_eval
+
+        export_lm_eval(outcome, options)
+    _render(outcome, as_json=as_json)
+    outcome.raise_for_failures()
+    return 0
+
+
+def _options(given: dict[str, Any]) -> ZeroshotOptions:
+    from mambabench.execute import ZeroshotOptions
+
+    suite = _suite(given.pop("suite"), given.pop("tasks"), given.pop("num_fewshot"))
+    return ZeroshotOptions(suite=suite, command=("mambabench", *sys.argv[1:]), **given)
+
+
+def _suite(name: str | None, tasks: tuple[str, ...], num_fewshot: int | None) -> Suite:
+    from mambabench.errors import UsageError
+    from mambabench.suite import load_suite, suite_from_tasks
+
+    if name is not None and tasks:
+        raise UsageError("--suite and --task exclude each other", hint="Leave one of them out.")
+    if num_fewshot is not None and not tasks:
+        raise UsageError(
+            "--num-fewshot goes with --task", hint="A suite says for each task how many examples it takes."
+        )
+    if tasks:
+        return suite_from_tasks(list(dict.fromkeys(tasks)), num_fewshot=num_fewshot)
+    return load_suite(name or _DEFAULT_SUITE)
+
+
+def _render(outcome: ZeroshotOutcome, *, as_json: bool) -> None:
+    from mambabench.report.terminal import footnotes, render
+
+    if as_json:
+        print_json(
+            {
+                "schema_version": 1,
+                "run": str(outcome.path),
+                "table": outcome.table.as_json(),
+                "cells": [cell.model_dump(mode="json") for cell in outcome.cells],
+                "warnings": list(outcome.warnings),
+            }
+        )
+        return
+    render(outcome.table)
+    sources = dict.fromkeys(row.source for row in outcome.table.rows if row.source)
+    for line in (*footnotes(outcome.table, list(sources)), *outcome.warnings):
+        click.echo(line)
+    again = "" if outcome.n_computed else " (complete before; nothing was computed)"
+    click.echo(f"run: {outcome.path}{again}")
+
+
+_Weights = Literal["pretrained", "random"]

@@ -1,0 +1,166 @@
+"""The scorer against a plain loop over single sequences in float64."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from builders import mamba2_config, mamba_config, neox_config
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import GPTNeoXForCausalLM, Mamba2ForCausalLM, MambaForCausalLM
+
+from mambabench.scoring.requests import LoglikelihoodRequest
+from mambabench.scoring.scorer import BatchLimits, Scorer, plan_batches
+
+VOCAB = 301
+"""Rows that count; the models have 304."""
+
+
+class Plain:
+    """The least that the scorer needs of a model."""
+
+    def __init__(self, model: Any, max_length: int = 64) -> None:
+        self.model = model.eval()
+        self.device = torch.device("cpu")
+        self.vocab_size = VOCAB
+        self.max_length = max_length
+        self.seen: list[tuple[int, int, int]] = []
+
+    def logits(self, input_ids: torch.Tensor, keep: int) -> torch.Tensor:
+        self.seen.append((*input_ids.shape, keep))
+        kept: torch.Tensor = self.model(input_ids, logits_to_keep=keep).logits[..., : self.vocab_size]
+        return kept
+
+
+@pytest.fixture(scope="module", params=["mamba", "mamba2", "gpt_neox"])
+def model(request: pytest.FixtureRequest) -> Plain:
+    torch.manual_seed(0)
+    built = {
+        "mamba": lambda: MambaForCausalLM(mamba_config()),
+        "mamba2": lambda: Mamba2ForCausalLM(mamba2_config()),
+        "gpt_neox": lambda: GPTNeoXForCausalLM(neox_config()),
+    }[request.param]()
+    return Plain(built)
+
+
+def random_requests(n: int, seed: int = 0, longest: int = 40) -> list[LoglikelihoodRequest]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def ids(low: int, high: int) -> tuple[int, ...]:
+        length = int(torch.randint(low, high, (1,), generator=generator))
+        return tuple(torch.randint(0, VOCAB, (length,), generator=generator).tolist())
+
+    return [LoglikelihoodRequest(ids(1, longest), ids(1, 9)) for _ in range(n)]
+
+
+def one_by_one(model: Plain, request: LoglikelihoodRequest) -> tuple[float, bool]:
+    """The definition: chain rule over the continuation, one sequence, float64 softmax by hand."""
+    ids = (request.context + request.continuation)[-(model.max_length + 1) :]
+    with torch.inference_mode():
+        logits = model.model(torch.tensor([ids[:-1]])).logits[0, :, :VOCAB].double()
+    total, greedy = 0.0, True
+    for k in range(len(ids) - len(request.continuation), len(ids)):
+        row = logits[k - 1]
+        total += float(row[ids[k]]) - math.log(float((row - row.max()).exp().sum())) - float(row.max())
+        greedy = greedy and int(row.argmax()) == ids[k]
+    return total, greedy
+
+
+def answers(model: Plain, requests: list[LoglikelihoodRequest], **how: Any) -> list[tuple[float, bool]]:
+    found = {i: (a.logprob, a.is_greedy) for batch in Scorer(model, **how).score(requests) for i, a in batch}
+    assert sorted(found) == list(range(len(requests)))
+    return [found[i] for i in range(len(requests))]
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 7])
+def test_equals_a_loop_over_single_sequences(model: Plain, batch_size: int | None) -> None:
+    requests = random_requests(25)
+    found = answers(model, requests, batch_size=batch_size)
+    for (logprob, greedy), request in zip(found, requests, strict=True):
+        expected, expected_greedy = one_by_one(model, request)
+        assert logprob == pytest.approx(expected, abs=2e-4)
+        assert greedy == expected_greedy
+
+
+def test_greedy_is_true_for_what_the_model_would_say(model: Plain) -> None:
+    context = (5, 6, 7)
+    with torch.inference_mode():
+        best = int(model.model(torch.tensor([context])).logits[0, -1, :VOCAB].argmax())
+    right, wrong = answers(
+        model, [LoglikelihoodRequest(context, (best,)), LoglikelihoodRequest(context, ((best + 1) % VOCAB,))]
+    )
+    assert right[1]
+    assert not wrong[1]
+
+
+def test_contexts_longer_than_the_window_lose_their_beginning(model: Plain) -> None:
+    long = LoglikelihoodRequest(tuple(range(1, 100)), (3, 4))
+    cut = LoglikelihoodRequest(long.context[-(model.max_length - 1) :], (3, 4))
+    (a, _), (b, _) = answers(model, [long, cut])
+    assert a == b
+
+
+def test_a_continuation_longer_than_the_window_is_refused(model: Plain) -> None:
+    too_long = LoglikelihoodRequest((1,), tuple([2] * (model.max_length + 1)))
+    with pytest.raises(ValueError, match="65 tokens is longer than the model's window of 64"):
+        list(Scorer(model).score([too_long]))
+
+
+def test_logits_are_asked_for_only_where_they_are_read(model: Plain) -> None:
+    model.seen.clear()
+    answers(
+        model,
+        [LoglikelihoodRequest(tuple(range(30)), (1, 2)), LoglikelihoodRequest(tuple(range(29)), (1, 2))],
+    )
+    assert model.seen == [(2, 31, 3)]
+
+
+def test_out_of_memory_halves_the_batch_and_says_so(model: Plain) -> None:
+    class Small(Plain):
+        def logits(self, input_ids: torch.Tensor, keep: int) -> torch.Tensor:
+            if len(input_ids) > 2:
+                raise torch.OutOfMemoryError
+            return super().logits(input_ids, keep)
+
+    requests = random_requests(7)
+    notes: list[str] = []
+    small = Small(model.model)
+    halved = answers(small, requests, note=notes.append)
+    whole = answers(model, requests)
+    assert [a for a, _ in halved] == pytest.approx([a for a, _ in whole], abs=2e-4)
+    assert [g for _, g in halved] == [g for _, g in whole]
+    assert notes[0] == "out of memory with 7 sequences; going on with 4"
+
+
+@settings(deadline=None)
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 60), st.integers(1, 20)), max_size=40),
+    tokens=st.integers(1, 300),
+    rows=st.integers(1, 100),
+    sequences=st.none() | st.integers(1, 9),
+)
+def test_every_request_is_in_one_batch_and_no_batch_exceeds_the_limits(
+    sizes: list[tuple[int, int]], tokens: int, rows: int, sequences: int | None
+) -> None:
+    lengths = [max(n, k) for n, k in sizes]
+    needed = [k for _, k in sizes]
+    batches = plan_batches(lengths, needed, BatchLimits(tokens, rows, sequences))
+    assert sorted(i for b in batches for i in b) == list(range(len(sizes)))
+    for batch in batches:
+        width = max(lengths[i] for i in batch)
+        keep = max(needed[i] + width - lengths[i] for i in batch)
+        if len(batch) > 1:
+            assert len(batch) * width <= tokens
+            assert len(batch) * keep <= rows
+            assert sequences is None or len(batch) <= sequences
+
+
+def test_key_depends_on_where_the_context_ends() -> None:
+    """One of lm-eval's caches confuses these two."""
+    a = LoglikelihoodRequest((1, 2, 3), (4,))
+    b = LoglikelihoodRequest((1, 2), (3, 4))
+    assert a.key != b.key
+    assert a.key == LoglikelihoodRequest((1, 2, 3), (4,)).key
