@@ -19,7 +19,15 @@ from hypothesis import strategies as st
 
 from mambabench.errors import StoreError
 from mambabench.fingerprint import digest
-from mambabench.schema import SCHEMA_VERSION, CellRecord, RunManifest, SettingsRecord, TaskRecord
+from mambabench.schema import (
+    SCHEMA_VERSION,
+    CellRecord,
+    CheckpointRecord,
+    RunManifest,
+    SettingsRecord,
+    TaskRecord,
+    TokenizerRecord,
+)
 from mambabench.store import Store, files
 from mambabench.store.files import slug
 from mambabench.store.samples import json_text, read_samples, write_samples
@@ -170,6 +178,46 @@ def test_a_closed_run_refuses_writes(tmp_path: Path) -> None:
         run.write_cell(cell(), [])
     with pytest.raises(StoreError, match="closed"):
         run.answers(FINGERPRINT, "fp32")
+
+
+def test_what_was_loaded_is_kept(tmp_path: Path) -> None:
+    tokenizer = TokenizerRecord(source="bundled", sha256="0", n_tokens=300)
+    record = CheckpointRecord(
+        name="m",
+        family="mamba",
+        weights="random",
+        seed=0,
+        implementation="i",
+        kernel_path="k",
+        device="cpu",
+        device_name="c",
+        dtypes={"matmul": "float32"},
+        n_parameters=1,
+        vocab_rows_stored=304,
+        vocab_rows_used=300,
+        max_length_tokens=2048,
+        tokenizer=tokenizer,
+        files=(),
+    )
+    with Store(tmp_path).open_run(manifest()) as run:
+        run.write_checkpoint("m@main", record)
+    [stored] = Store(tmp_path).runs()
+    assert stored.checkpoints() == {"m-main": record}
+
+
+def test_a_finished_cell_compacts_its_checkpoint_and_no_other(tmp_path: Path) -> None:
+    with Store(tmp_path).open_run(manifest()) as run:
+        mine = run.answers(digest("checkpoint"), "fp32")
+        other = run.answers(digest("another"), "fp32")
+        assert run.answers(digest("checkpoint"), "fp32") is mine
+        for log in (mine, other):
+            log.append([(digest("request"), {"logprob": -1.5})])
+        run.write_cell(cell(), [sample()])
+        [segment] = (run.path / "answers").glob("*.parquet")
+        assert segment.name.startswith(digest("checkpoint")[:16])
+    with Store(tmp_path).open_run(manifest()) as run:
+        for name in ("checkpoint", "another"):
+            assert run.answers(digest(name), "fp32").get(digest("request")) == {"logprob": -1.5}
 
 
 # --- locking

@@ -28,8 +28,8 @@ Transform = Literal["ratio", "perplexity", "bits"]
 class Interval:
     """A confidence interval in the unit of the figure it belongs to.
 
-    Where the items do not determine one (a single item, no spread, a NaN or an infinity among them) it is
-    as wide as the figure's range allows, and `determined` is False.
+    Where the items do not determine one (a single item, no spread, a NaN or an infinity among them, an end
+    beyond what a float holds) it is as wide as the figure's range allows, and `determined` is False.
     """
 
     low: float
@@ -151,7 +151,8 @@ def perplexity_interval(log_likelihoods: ArrayLike, confidence: float = 0.95) ->
     """
     inner = mean_interval(log_likelihoods, confidence)
     method = "t on mean log-likelihood"
-    return Interval(_exp(-inner.high), _exp(-inner.low), method, inner.n, inner.determined)
+    low, high = _exp(-inner.high), _exp(-inner.low)
+    return Interval(low, high, method, inner.n, inner.determined and math.isfinite(high))
 
 
 def ratio_interval(
@@ -187,7 +188,7 @@ def ratio_interval(
     low, high = (-math.inf, math.inf) if half is None else (ratio - half, ratio + half)
     ends = sorted((_TRANSFORMS[transform](low), _TRANSFORMS[transform](high)))
     method = "t on ratio of sums over documents"
-    return Interval(ends[0], ends[1], method, len(y), determined=half is not None)
+    return Interval(ends[0], ends[1], method, len(y), half is not None and math.isfinite(ends[1]))
 
 
 def _exp(value: float) -> float:

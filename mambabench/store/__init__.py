@@ -3,6 +3,7 @@
     results/<run>/
       manifest.json               what the run is, written before anything is computed
       manifest-2.json, ...        how it was resumed, where the command or the environment had changed
+      checkpoints/<checkpoint>.json  what was loaded: files, types, kernels
       cells/<cell>.json           one record per finished (checkpoint, task)
       samples/<cell>.parquet      that cell's scored items
       answers/<checkpoint>-<settings>.jsonl        answers by request, durable batch by batch

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from mambabench.errors import StoreError
-from mambabench.schema import CellRecord, RunManifest
+from mambabench.schema import CellRecord, CheckpointRecord, RunManifest
 from mambabench.store.answers import AnswerLog
 from mambabench.store.files import (
     read_record,
@@ -38,13 +38,14 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 MANIFEST: Final = "manifest.json"
-_FOLDERS: Final = ("cells", "samples", "answers")
+_FOLDERS: Final = ("checkpoints", "cells", "samples", "answers")
 _LOCK: Final = ".lock"
 _OWNER: Final = ".owner.json"
 _STAGING_PREFIX: Final = ".new-"
 _PROBE_BYTES: Final = 1 << 16
 _MANIFEST_REMEDY: Final = "Delete that run's directory, or write to another one with `--out DIR`."
 _CELL_REMEDY: Final = "Delete that file: its cell is computed again."
+_RECORD_REMEDY: Final = "Delete that file: the same command writes it again."
 
 
 class Store:
@@ -194,6 +195,15 @@ class StoredRun:
         cells = [read_record(path, CellRecord, remedy=_CELL_REMEDY) for path in paths]
         return sorted(cells, key=lambda cell: (cell.model, cell.task.task, cell.fingerprint))
 
+    def checkpoints(self) -> dict[str, CheckpointRecord]:
+        """Return what was loaded, by the name under which it was written.
+
+        Raises:
+            StoreError: a record is damaged.
+        """
+        paths = sorted((self.path / "checkpoints").glob("[!.]*.json"))
+        return {path.stem: read_record(path, CheckpointRecord, remedy=_RECORD_REMEDY) for path in paths}
+
     def samples_path(self, fingerprint: str) -> Path:
         """Return the Parquet file of a cell's samples.
 
@@ -280,6 +290,8 @@ class RunDir(StoredRun):
     def write_cell(self, cell: CellRecord, samples: Sequence[Mapping[str, Any]]) -> None:
         """Store a cell and its samples; the record appears last, so a cell that is there is complete.
 
+        The answers of its checkpoint are then compacted.
+
         Args:
             cell: replaces an earlier record of the same fingerprint (a failed one, say).
             samples: lm-eval's sample dictionaries; see `mambabench.store.samples`.
@@ -293,6 +305,18 @@ class RunDir(StoredRun):
         stem = _cell_stem(cell)
         write_samples(self.path / "samples" / f"{stem}.parquet", samples)
         write_record(self.path / "cells" / f"{stem}.json", cell)
+        for (checkpoint, _), log in self._answers.items():
+            if checkpoint == cell.checkpoint_fingerprint:
+                log.compact()
+
+    def write_checkpoint(self, name: str, record: CheckpointRecord) -> None:
+        """Store what was loaded under a name that tells the run's checkpoints apart.
+
+        Raises:
+            StoreError: the disk is full or gone.
+        """
+        self._must_be_open()
+        write_record(self.path / "checkpoints" / f"{slug(name, max_length=100)}.json", record)
 
     def _must_be_open(self) -> None:
         if not self._lock.is_locked:
@@ -301,7 +325,7 @@ class RunDir(StoredRun):
     def _note_resumption(self, manifest: RunManifest) -> None:
         known = [self.manifest]
         while (path := self.path / f"manifest-{len(known) + 1}.json").exists():
-            known.append(read_record(path, RunManifest, remedy=_CELL_REMEDY))
+            known.append(read_record(path, RunManifest, remedy=_RECORD_REMEDY))
         if all((k.command, k.environment) != (manifest.command, manifest.environment) for k in known):
             write_record(path, manifest)
 

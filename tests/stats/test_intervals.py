@@ -203,7 +203,10 @@ def test_perplexity_is_the_transformed_mean() -> None:
 
 
 def test_hopeless_perplexities_do_not_raise() -> None:
-    assert perplexity_interval([-1e5, -2e5, -3e5]).high == math.inf
+    hopeless = perplexity_interval([-1e5, -2e5, -3e5])
+    assert (hopeless.high, hopeless.determined) == (math.inf, False)
+    beyond = ratio_interval([-1e5, -2e5], [1.0, 1.0], transform="perplexity")
+    assert (beyond.high, beyond.determined) == (math.inf, False)
     single = perplexity_interval([-1.0])
     assert (single.low, single.high, single.determined) == (0.0, math.inf, False)
     assert not perplexity_interval([-math.inf, -1.0]).determined
