@@ -17,6 +17,7 @@ SCHEMA_VERSION = 1
 
 CellStatus = Literal["ok", "failed"]
 WeightsKind = Literal["pretrained", "random"]
+Unit = Literal["fraction", "perplexity", "bits_per_byte", "score"]
 
 
 class Record(BaseModel):
@@ -100,7 +101,8 @@ class DataFileRecord(Record):
     """One split of a task's data."""
 
     split: str
-    source: Literal["data-dir", "bundled", "hub"]
+    source: Literal["data-dir", "bundled", "hub", "generated"]
+    """"generated": the task makes its own rows."""
     name: str
     """File relative to the data directory, or the Hub's data set id and configuration."""
     n_rows: int
@@ -117,7 +119,7 @@ class MetricRecord(Record):
     """lm-eval's filter pipeline that produced the scored answer."""
     value: float
     """In lm-eval's unit: accuracies lie between 0 and 1."""
-    unit: Literal["fraction", "perplexity", "bits_per_byte", "score"]
+    unit: Unit
     interval_low: float | None = None
     """Lower end of the 95% interval; null when the items do not determine one."""
     interval_high: float | None = None

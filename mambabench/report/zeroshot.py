@@ -1,0 +1,221 @@
+"""Cells of a zero-shot run to the rows of its table: values, intervals, references and verdicts.
+
+Rows are what every format renders; nothing here knows how a table looks.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from mambabench.references import published, verdict
+from mambabench.stats.intervals import stratified_wilson
+from mambabench.taskindex import TaskIndex
+
+if TYPE_CHECKING:
+    from mambabench.schema import CellRecord, MetricRecord
+    from mambabench.suite import Suite, SuiteTask
+
+_PERCENT = 100.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One (model, task, metric) as a reader wants it: fractions have become percentages."""
+
+    model: str
+    task: str
+    metric: str
+    headline: bool
+    """Whether this is the metric that enters the suite's average."""
+    value: float | None
+    """Null when the cell failed."""
+    unit: str
+    """"%", "ppl", "bits/byte" or ""."""
+    low: float | None
+    high: float | None
+    """Ends of the 95% interval."""
+    n: int
+    """Items scored."""
+    n_total: int
+    """Items that the task has."""
+    chance: float | None
+    reference: float | None
+    source: str
+    difference: float | None
+    """Value minus reference, unrounded."""
+    verdict: str
+    """"reproduced", "differs", "no reference", "partial" or "failed"."""
+    higher_is_better: bool
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Average:
+    """Mean of a model's headline accuracies, and of their published figures if there is one for each."""
+
+    model: str
+    value: float
+    reference: float | None
+    n_tasks: int
+
+
+@dataclass(frozen=True)
+class ZeroshotTable:
+    """Everything that a rendering shows."""
+
+    suite: str
+    title: str
+    models: tuple[str, ...]
+    partial: bool
+    rows: tuple[Row, ...]
+    averages: tuple[Average, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON types; numbers are not rounded."""
+        return asdict(self)
+
+
+def build_table(
+    suite: Suite, models: Sequence[tuple[str, str | None]], cells: Sequence[CellRecord]
+) -> ZeroshotTable:
+    """Build the table of one run.
+
+    Args:
+        suite: gives the order of tasks, the metrics read, the source of references and chance levels.
+        models: (name, name in the published figures or null), in order.
+        cells: one for each (model, task); those of a group carry its name and are pooled.
+    """
+    by_key: dict[tuple[str, str], list[CellRecord]] = defaultdict(list)
+    for cell in cells:
+        by_key[cell.model, cell.task.group or cell.task.task].append(cell)
+    rows = [
+        _row(suite, task, metric, model, published_as, by_key.get((model, task.task), []))
+        for task in suite.tasks
+        for metric in task.metrics
+        for model, published_as in models
+    ]
+    averages = [a for model, _ in models if (a := _average(model, rows)) is not None]
+    return ZeroshotTable(
+        suite=suite.name,
+        title=suite.title,
+        models=tuple(model for model, _ in models),
+        partial=any(cell.partial for cell in cells),
+        rows=tuple(rows),
+        averages=tuple(averages),
+    )
+
+
+def _row(
+    suite: Suite,
+    task: SuiteTask,
+    metric: str,
+    model: str,
+    published_as: str | None,
+    cells: Sequence[CellRecord],
+) -> Row:
+    name = task.label or task.task
+    headline = metric == task.metrics[0]
+    chance = (task.chance or {}).get(metric)
+    n_total = sum(c.task.n_docs_total for c in cells)
+    failed = [c for c in cells if c.status != "ok"]
+    found = [m for c in cells for m in c.metrics if m.metric == metric and m.filter == _filter(c, metric)]
+    if failed or not found:
+        return Row(
+            model=model,
+            task=name,
+            metric=metric,
+            headline=headline,
+            value=None,
+            unit="",
+            low=None,
+            high=None,
+            n=0,
+            n_total=n_total,
+            chance=None,
+            reference=None,
+            source="",
+            difference=None,
+            verdict="failed",
+            higher_is_better=True,
+            error=failed[0].error if failed else f"the task gave no {metric}",
+        )
+    reference = (
+        published(published_as, task.task, metric, suite.reference, num_fewshot=cells[0].task.n_fewshot)
+        if published_as
+        else None
+    )
+    value, low, high = _pool(task.task, found)
+    scale, unit = _display(found[0].unit)
+    partial = any(c.partial for c in cells)
+    shown = value * scale
+    return Row(
+        model=model,
+        task=name,
+        metric=metric,
+        headline=headline,
+        value=shown,
+        unit=unit,
+        low=None if low is None else low * scale,
+        high=None if high is None else high * scale,
+        n=sum(m.n for m in found),
+        n_total=n_total,
+        chance=None if chance is None else chance * scale,
+        reference=reference.value if reference else None,
+        source=reference.source if reference else "",
+        difference=shown - reference.value if reference else None,
+        verdict=verdict(shown, reference, partial=partial),
+        higher_is_better=found[0].higher_is_better,
+    )
+
+
+def _filter(cell: CellRecord, metric: str) -> str:
+    """Return the filter whose value is read: the plain one if there is one, else the task's first."""
+    filters = [m.filter for m in cell.metrics if m.metric == metric]
+    return "none" if "none" in filters else (filters or [""])[0]
+
+
+def _pool(group: str, found: Sequence[MetricRecord]) -> tuple[float, float | None, float | None]:
+    """Return value and interval over one cell, or over a group's cells as lm-eval weighs them."""
+    if len(found) == 1:
+        return found[0].value, found[0].interval_low, found[0].interval_high
+    by_size = TaskIndex.load().get(group).weight_by_size
+    weights = [m.n if by_size else 1 for m in found]
+    value = sum(w * m.value for w, m in zip(weights, found, strict=True)) / sum(weights)
+    if any(m.interval_method != "wilson" for m in found):
+        return value, None, None
+    interval = stratified_wilson(
+        [round(m.value * m.n) for m in found], [m.n for m in found], weight_by_size=by_size
+    )
+    return value, interval.low, interval.high
+
+
+def _display(unit: str) -> tuple[float, str]:
+    return {
+        "fraction": (_PERCENT, "%"),
+        "perplexity": (1.0, "ppl"),
+        "bits_per_byte": (1.0, "bits/byte"),
+    }.get(unit, (1.0, ""))
+
+
+def _average(model: str, rows: Sequence[Row]) -> Average | None:
+    """Average the accuracies, one a task: the headline, or the first accuracy where that is a perplexity."""
+    chosen: dict[str, Row] = {}
+    for row in rows:
+        if row.model == model and row.unit == "%":
+            chosen.setdefault(row.task, row)
+    values = [r.value for r in chosen.values() if r.value is not None]
+    n_accuracy_tasks = len({r.task for r in rows if r.model == model and r.unit == "%"})
+    any_failed = any(r.verdict == "failed" for r in rows if r.model == model)
+    if len(values) < 2 or len(values) != n_accuracy_tasks or any_failed:
+        return None
+    references = [r.reference for r in chosen.values() if r.reference is not None]
+    complete = len(references) == len(values)
+    return Average(
+        model=model,
+        value=sum(values) / len(values),
+        reference=sum(references) / len(references) if complete else None,
+        n_tasks=len(values),
+    )
