@@ -1,0 +1,386 @@
+"""The GPU script's own logic, on a CPU: one architecture only, steps that fail alone, samples compared."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gpu import drive
+from gpu.compare_samples import compare
+from gpu.drive import Run, Step, StepError
+from gpu.one_architecture import CAPABILITY_VARIABLE, for_one_architecture, parse_capability, patch
+
+RUN_SH = Path(drive.__file__).parent / "run.sh"
+HOPPER = ["-gencode", "arch=compute_90,code=sm_90"]
+
+# --- one architecture
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["-gencode", "arch=compute_75,code=sm_75", "-gencode", "arch=compute_90,code=sm_90"],
+        ["-gencode=arch=compute_75,code=sm_75", "-gencode=arch=compute_80,code=[sm_80,compute_80]"],
+        ["--generate-code=arch=compute_75,code=sm_75", "--generate-code", "arch=compute_80,code=sm_80"],
+        ["-arch=sm_80"],
+        ["-arch", "sm_80", "-code", "sm_80"],
+        ["--gpu-architecture=compute_80", "--gpu-code=sm_80,compute_80"],
+    ],
+)
+def test_every_spelling_is_replaced(flags: list[str]) -> None:
+    before, after = ["-O3", "--use_fast_math"], ["--threads", "4", "-lineinfo"]
+    got = for_one_architecture([*before, *flags, *after], (9, 0))
+    assert got == [*before, *after, *HOPPER]
+    assert for_one_architecture(got, (9, 0)) == got
+
+
+def test_capabilities() -> None:
+    assert parse_capability("12.1") == (12, 1)
+    assert for_one_architecture([], (12, 1))[-1] == "arch=compute_121,code=sm_121"
+    for bad in ("9", "", "sm_90", "9.0a"):
+        with pytest.raises(ValueError, match=r"looks like 9\.0"):
+            parse_capability(bad)
+
+
+# Two layouts in the style of the official files: appended under version tests, and built in one go with
+# a list for both compilers.
+APPENDED = '''# A comment, then imports.
+"""
+from nowhere import nothing  (text, not code)
+"""
+from __future__ import annotations
+import os
+from packaging.version import Version, parse
+from setuptools import setup
+import torch
+from torch.utils.cpp_extension import BuildExtension, CUDAExtension, CUDA_HOME
+
+cc_flag = []
+nvcc_version = Version("13.0")
+cc_flag.append("-gencode")
+cc_flag.append("arch=compute_75,code=sm_75")
+cc_flag.append("-gencode")
+cc_flag.append("arch=compute_80,code=sm_80")
+if nvcc_version >= Version("11.8"):
+    cc_flag.append("-gencode")
+    cc_flag.append("arch=compute_90,code=sm_90")
+
+ext_modules = [
+    CUDAExtension(
+        name="scan",
+        sources=["csrc/scan.cu"],
+        extra_compile_args={"cxx": ["-O3"], "nvcc": ["-O3", "--threads", "4"] + cc_flag},
+    )
+]
+setup(name="scan", version="1.0", ext_modules=ext_modules)
+'''
+AT_ONCE = """import torch.utils.cpp_extension as cpp
+import setuptools
+archs = ["80", "86", "90"]
+flags = ["-O3"] + [f"--generate-code=arch=compute_{a},code=sm_{a}" for a in archs]
+setuptools.setup(
+    name="conv",
+    ext_modules=[cpp.CUDAExtension("conv", ["conv.cu"], extra_compile_args=flags)],
+)
+"""
+STUBS = {
+    "torch/__init__.py": "__version__ = '2.13.0'\nfrom torch import version\n"
+    "class _C: _GLIBCXX_USE_CXX11_ABI = True\n",
+    "torch/version.py": "cuda = '13.0'\nhip = None\n",
+    "torch/utils/__init__.py": "",
+    "torch/utils/cpp_extension.py": "import json, os\n"
+    "CUDA_HOME, HIP_HOME = os.environ['STUB_CUDA'], None\n"
+    "class BuildExtension: pass\n"
+    "class CppExtension: pass\n"
+    "def CUDAExtension(name, sources, **rest):\n"
+    "    with open(os.environ['STUB_FOUND'], 'w') as stream:\n"
+    "        json.dump(rest['extra_compile_args'], stream)\n"
+    "    return name\n",
+    "setuptools/__init__.py": "def setup(**rest): pass\ndef find_packages(**rest): return []\n",
+    "wheel/__init__.py": "",
+    "wheel/bdist_wheel.py": "class bdist_wheel: pass\n",
+}
+
+
+def flags_of(source: Path, work: Path) -> dict[str, list[str]]:
+    """Run a setup.py with stand-ins for torch and setuptools; return the compilers' flags."""
+    for name, text in STUBS.items():
+        path = work / "stubs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    nvcc = work / "cuda" / "bin" / "nvcc"
+    nvcc.parent.mkdir(parents=True, exist_ok=True)
+    nvcc.write_text("#!/bin/sh\necho 'Cuda compilation tools, release 13.0, V13.0.1'\n")
+    nvcc.chmod(0o755)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(work / "stubs"),
+        "STUB_CUDA": str(work / "cuda"),
+        "STUB_FOUND": str(work / "found.json"),
+        CAPABILITY_VARIABLE: "9.0",
+    }
+    # As pip runs it: the file's directory is the working directory, and not on the path.
+    code = "import runpy, sys; sys.path = list(filter(None, sys.path)); runpy.run_path('setup.py')"
+    subprocess.run([sys.executable, "-c", code], cwd=source, env=environment, check=True, timeout=60)
+    found: dict[str, list[str]] = json.loads((work / "found.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("text", [APPENDED, AT_ONCE])
+def test_a_patched_setup_builds_for_one_card(tmp_path: Path, text: str) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "setup.py").write_text(text)
+    assert "builds for" in patch(source)
+    once = (source / "setup.py").read_text()
+    assert patch(source) == "patched before"
+    assert (source / "setup.py").read_text() == once
+    flags = flags_of(source, tmp_path)
+    assert [flag for flag in flags["nvcc"] if "arch" in flag or "code" in flag] == HOPPER
+    assert "-O3" in flags["nvcc"]
+    assert not any("arch" in flag for flag in flags["cxx"] if text is APPENDED)
+
+
+def test_what_is_no_cuda_extension_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no setup\.py"):
+        patch(tmp_path)
+    (tmp_path / "setup.py").write_text("import setuptools\nsetuptools.setup()\n")
+    with pytest.raises(ValueError, match="no CUDA extension"):
+        patch(tmp_path)
+
+
+@pytest.mark.parametrize("package", ["causal_conv1d", "mamba_ssm"])
+def test_the_official_sources_build_for_one_card(tmp_path: Path, package: str) -> None:
+    folder = Path(os.environ.get("MAMBABENCH_TEST_SDISTS", "/nonexistent"))
+    archives = sorted(folder.glob(f"{package}-*.tar.gz"))
+    if not archives:
+        pytest.skip("needs MAMBABENCH_TEST_SDISTS, a folder of the official source distributions")
+    for archive in archives:
+        with tarfile.open(archive) as stream:
+            stream.extractall(tmp_path, filter="data")
+        source = tmp_path / archive.name.removesuffix(".tar.gz")
+        patch(source)
+        flags = flags_of(source, tmp_path)["nvcc"]
+        assert [f for f in flags if "gencode" in f or "arch=" in f] == HOPPER
+        assert "--use_fast_math" in flags
+
+
+# --- the steps
+
+
+def options(tmp_path: Path, **changes: Any) -> argparse.Namespace:
+    wheels = tmp_path / "wheels"
+    wheels.mkdir(exist_ok=True)
+    fields = {"wheels": wheels, "out": tmp_path / "out", "data": None, "capability": None, "limit": 5}
+    return argparse.Namespace(**{**fields, **changes})
+
+
+def sdist(folder: Path, name: str) -> Path:
+    """Write a source distribution with a setup.py in the official style."""
+    source = folder / name
+    source.mkdir(parents=True)
+    (source / "setup.py").write_text(APPENDED)
+    archive = folder / f"{name}.tar.gz"
+    with tarfile.open(archive, "w:gz") as stream:
+        stream.add(source, name)
+    return archive
+
+
+def dry_run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(RUN_SH), "--dry-run", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHON": sys.executable},
+    )
+
+
+def test_a_dry_run_prints_the_plan_and_patches_copies(tmp_path: Path) -> None:
+    wheels = tmp_path / "wheels"
+    sdist(wheels, "causal_conv1d-1.7.0")
+    sdist(wheels, "mamba-ssm-2.3.1")
+    before = sorted(wheels.rglob("*"))
+    result = dry_run("--wheels", str(wheels), "--out", str(tmp_path / "out"))
+    assert result.returncode == 0, result.stderr
+    assert "mamba_ssm: builds mamba-ssm-2.3.1" in result.stdout
+    assert all(step.name in result.stdout for step in drive.STEPS)
+    assert sorted(wheels.rglob("*")) == before
+    assert "restrict()" in (tmp_path / "out" / "dry-run" / "mamba-ssm-2.3.1" / "setup.py").read_text()
+
+
+def test_a_dry_run_names_what_is_missing(tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    result = dry_run("--wheels", str(tmp_path / "absent"), "--out", out)
+    assert (result.returncode, "is not a directory" in result.stderr) == (4, True)
+    (tmp_path / "empty").mkdir()
+    result = dry_run("--wheels", str(tmp_path / "empty"), "--out", out)
+    assert (result.returncode, result.stderr.count("no sdist of")) == (4, 2)
+    result = dry_run("--wheels", str(tmp_path / "empty"), "--out", out, "--steps", "decode,dance")
+    assert (result.returncode, "unknown steps: dance" in result.stderr) == (2, True)
+    result = dry_run("--wheels", str(tmp_path / "empty"), "--out", out, "--capability", "sm_90")
+    assert (result.returncode, "looks like 9.0" in result.stderr) == (2, True)
+
+
+def python(code: str) -> Any:
+    """Return a step's act that runs Python code."""
+
+    def act(run: Run, step: Step) -> dict[str, Any]:
+        run.call(step, [sys.executable, "-c", code])
+        return {"done": True}
+
+    return act
+
+
+def test_a_failing_step_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def surprise(run: Run, step: Step) -> dict[str, Any]:
+        raise KeyError("x")
+
+    steps = (
+        Step("good", 30, "", python("print('fine')")),
+        Step("bad", 30, "", python("import sys; print('why'); sys.exit(7)")),
+        Step("hung", 1, "", python("import time; time.sleep(60)")),
+        Step("odd", 30, "", surprise),
+        Step("after_bad", 30, "", python(""), needs=("bad",)),
+        Step("after_that", 30, "", python(""), needs=("after_bad",)),
+        Step("last", 30, "", python("")),
+    )
+    monkeypatch.setattr(drive, "STEPS", steps)
+    given = options(tmp_path)
+    began_s = time.perf_counter()
+    code = drive.main(["--wheels", str(given.wheels), "--out", str(given.out)])
+    assert time.perf_counter() - began_s < 30
+    assert code == 3
+    records = [json.loads(line) for line in (given.out / "steps.jsonl").read_text().splitlines()]
+    assert {r["step"]: r["status"] for r in records} == {
+        "good": "ok",
+        "bad": "failed",
+        "hung": "failed",
+        "odd": "failed",
+        "after_bad": "skipped",
+        "after_that": "skipped",
+        "last": "ok",
+    }
+    why = {r["step"]: r.get("why") for r in records}
+    assert why["bad"] == "exit code 7: why"
+    assert why["hung"] == "ran past its limit of 1 s"
+    assert why["odd"] == "KeyError: 'x'"
+    assert why["after_bad"] == "bad did not pass"
+    assert "fine" in (given.out / "good.log").read_text()
+    assert json.loads((given.out / "last.json").read_text())["found"] == {"done": True}
+
+
+def test_a_timeout_ends_what_the_step_started(tmp_path: Path) -> None:
+    run = Run(options(tmp_path))
+    run.out.mkdir()
+    code = "import subprocess, sys; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); p.wait()"
+    with pytest.raises(StepError, match="limit"):
+        run.call(Step("hung", 2, "", python("")), [sys.executable, "-c", code])
+    child = int((run.out / "hung.log").read_text().splitlines()[-1])
+    for _ in range(50):
+        state = Path(f"/proc/{child}/stat")
+        if not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] == "Z":
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("the child still runs")
+
+
+def test_figures_found_before_a_failure_are_kept(tmp_path: Path) -> None:
+    # Without a GPU the first check describes the machine, then says what is missing.
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("tells nothing where there is a GPU")
+    given = options(tmp_path)
+    code = drive.main(["--wheels", str(given.wheels), "--out", str(given.out), "--steps", "environment"])
+    assert code == 3
+    record = json.loads((given.out / "environment.json").read_text())
+    assert record["why"] == "exit code 1: torch sees no CUDA device"
+    assert record["found"]["torch"] == torch.__version__
+
+
+def test_a_build_is_used_again_and_a_given_wheel_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = options(tmp_path, capability="9.0")
+    sdist(given.wheels, "mamba_ssm-2.3.1")
+    run = Run(given)
+    run.out.mkdir()
+    monkeypatch.setattr(drive, "torch_version", lambda run: "2.13.0+cu130")
+    built: list[dict[str, str]] = []
+
+    def call(step: Step, command: list[str], **environment: str) -> None:
+        built.append(environment)
+        (run.built / "mamba_ssm-2.3.1-cp311-cp311-linux_x86_64.whl").touch()
+
+    monkeypatch.setattr(run, "call", call)
+    step = Step("build_mamba_ssm", 10, "", drive.build("mamba_ssm"))
+    assert step.act(run, step)["built"] is True
+    assert step.act(run, step) == {
+        "wheel": "mamba_ssm-2.3.1-cp311-cp311-linux_x86_64.whl",
+        "built": False,
+        "why": "built by an earlier run",
+    }
+    [environment] = built
+    assert environment["MAMBA_FORCE_BUILD"] == "TRUE"
+    assert environment[CAPABILITY_VARIABLE] == "9.0"
+    # Another card, another build.
+    run.capability = "8.6"
+    assert step.act(run, step)["built"] is True
+    (given.wheels / "mamba_ssm-2.3.2-cp311-cp311-linux_x86_64.whl").touch()
+    assert step.act(run, step)["why"] == "a wheel was given"
+
+
+# --- comparing samples
+
+
+def sample(doc_id: int, resps: Any, **metrics: Any) -> dict[str, Any]:
+    return {"doc_id": doc_id, "filter": "none", "resps": resps, "metrics": list(metrics), **metrics}
+
+
+def test_equal_samples_agree_whatever_their_order() -> None:
+    a, b = sample(0, [[[-1.5, True]], [[-2.5, False]]], acc=1.0), sample(1, [[-700.0]], ppl=[-700.0, 12.0])
+    found = compare([a, b], [b, a])
+    assert found.agrees
+    assert (found.n_samples, found.n_numbers, found.largest_difference_nats) == (2, 3, 0.0)
+
+
+def test_differences_are_counted() -> None:
+    ours = [sample(0, [[[-1.0, True]]], acc=1.0), sample(1, [[["one"]]], exact=1.0)]
+    theirs = [sample(0, [[[-1.0005, False]]], acc=0.0), sample(1, [[["two"]]], exact=0.0)]
+    found = compare(ours, theirs)
+    assert found.agrees
+    assert found.largest_difference_nats == pytest.approx(5e-4)
+    assert found.n_other_answers == 2
+    assert found.documents_with_other_metrics == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ([sample(0, [[[-1.0, True]]])], [sample(0, [[[-1.002, True]]])]),
+        ([sample(0, [[[-1.0, True]]])], [sample(0, [[[float("nan"), True]]])]),
+        ([sample(0, [[[-1.0, True]]])], [sample(1, [[[-1.0, True]]])]),
+        ([sample(0, [[[-1.0, True]]])], [sample(0, [[[-1.0, True]], [[-1.0, True]]])]),
+        ([], []),
+    ],
+)
+def test_disagreement_is_seen(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> None:
+    assert not compare(ours, theirs).agrees
+
+
+def test_long_sums_may_differ_by_a_float_step() -> None:
+    ours, theirs = [sample(0, [[-22000.0]])], [sample(0, [[-22000.02]])]
+    assert compare(ours, theirs).agrees
+    assert not compare(ours, [sample(0, [[-22000.03]])]).agrees
