@@ -137,7 +137,7 @@ def test_a_log_under_a_false_name_is_refused(tmp_path: Path) -> None:
         reopened(tmp_path, checkpoint=twin)
 
 
-@pytest.mark.parametrize("bad", ["", "ab", "g" * 64, "a" * 63, "a" * 66, " " + "a" * 63])
+@pytest.mark.parametrize("bad", ["", "ab", "g" * 64, "a" * 63, "a" * 66, " " + "a" * 63, "a" * 30])
 def test_keys_are_digests(tmp_path: Path, bad: str) -> None:
     log = reopened(tmp_path)
     with pytest.raises(ValueError):
@@ -145,6 +145,16 @@ def test_keys_are_digests(tmp_path: Path, bad: str) -> None:
     with pytest.raises(ValueError):
         log.append([(key(0), {"k": 1})])
     assert len(reopened(tmp_path)) == 0
+
+
+def test_shorter_digests_are_keys_too(tmp_path: Path) -> None:
+    keys = [digest(n)[: 2 * size] for n, size in enumerate((16, 20, 20, 32))]
+    log = reopened(tmp_path)
+    log.append([(k, {"logprob": float(n)}) for n, k in enumerate(keys[:2])])
+    log.compact()
+    log.append([(k, {"logprob": float(n)}) for n, k in enumerate(keys[2:], 2)])
+    for reader in (log, reopened(tmp_path)):
+        assert [reader.get(k) for k in keys] == [{"logprob": float(n)} for n in range(4)]
 
 
 # --- torn and damaged files

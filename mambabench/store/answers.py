@@ -23,6 +23,7 @@ from mambabench.schema import SCHEMA_VERSION
 from mambabench.store.files import storing, write_bytes
 from mambabench.store.segments import (
     KEY_BYTES,
+    MIN_KEY_BYTES,
     Answer,
     Segments,
     concatenated,
@@ -44,8 +45,8 @@ class AnswerLog:
 
     Opened by `RunDir.answers`, whose lock makes this process the only writer.
 
-    Keys are sha256 digests in lower-case hexadecimal (`mambabench.fingerprint.digest`). Values are small
-    dictionaries of JSON types, for example `{"logprob": -1.5, "is_greedy": True}` or `{"text": "..."}`.
+    Keys are digests of 16 to 32 bytes in hexadecimal. Values are small dictionaries of JSON types, for
+    example `{"logprob": -1.5, "is_greedy": True}` or `{"text": "..."}`.
     Floats come back exactly, NaN and infinities included. A later answer replaces an earlier one.
     """
 
@@ -104,7 +105,7 @@ class AnswerLog:
 
         Raises:
             StoreError: the disk is full or gone; none of the items is stored then, and the log is intact.
-            ValueError: a key is no sha256 digest, or an answer has a field named "k".
+            ValueError: a key is no such digest, or an answer has a field named "k".
             TypeError: an answer holds something that JSON does not know.
         """
         lines: list[str] = []
@@ -261,9 +262,10 @@ def _entry(item: Any) -> tuple[bytes, Answer]:
 
 def _raw_key(key: str) -> bytes:
     raw = bytes.fromhex(key)
-    if len(raw) != KEY_BYTES or len(key) != 2 * KEY_BYTES:
-        raise ValueError(f"a request key is a sha256 digest in hexadecimal, not {key!r}")
-    return raw
+    if not MIN_KEY_BYTES <= len(raw) <= KEY_BYTES or len(key) != 2 * len(raw):
+        raise ValueError(f"a request key is a digest in hexadecimal, not {key!r}")
+    # Filled up to one width; that a shorter digest is the start of another one does not happen.
+    return raw.ljust(KEY_BYTES, b"\0")
 
 
 def _segment_number(path: Path) -> int:

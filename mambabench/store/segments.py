@@ -3,8 +3,9 @@
 A million log-likelihood answers take about 90 MB in memory this way, against 420 MB as Python
 dictionaries, and load in 0.4 s, against 4 s from text.
 
-A row is a 32-byte request key and three nullable columns: `logprob` (float64), `is_greedy` (bool) and
-`rest` (JSON text: every field that is neither of these). All values come back exactly as they went in.
+A row is a request key, filled up to 32 bytes, and three nullable columns: `logprob` (float64),
+`is_greedy` (bool) and `rest` (JSON text: every field that is neither of these). All values come back
+exactly as they went in.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 Answer = dict[str, Any]
 
-KEY_BYTES = 32
+MIN_KEY_BYTES, KEY_BYTES = 16, 32
 REMEDY = "Delete that file (its answers are computed again), or start a new run with `--out DIR`."
 _OWNER_KEY: Final = b"mambabench.answers"
 
