@@ -124,13 +124,20 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: not JSON, or not an object.
     """
     try:
-        # Mamba-2 conversions write `Infinity`, which Python's parser takes.
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), object_hook=_infinities)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CheckpointError(f"'{path}' is not readable JSON: {error}") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"'{path}' holds no JSON object")
     return value
+
+
+def _infinities(value: dict[str, Any]) -> Any:
+    """Undo how transformers writes what JSON has no word for: Mamba-2's time steps have no upper limit.
+
+    Older conversions hold a bare `Infinity`, which Python's parser takes by itself.
+    """
+    return float(value["__float__"]) if set(value) == {"__float__"} else value
 
 
 def safetensors_shapes(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:

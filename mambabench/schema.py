@@ -91,6 +91,8 @@ class CheckpointRecord(Record):
     tokenizer: TokenizerRecord
     files: tuple[FileRecord, ...]
     """Weight and configuration files; empty for random weights."""
+    config_sha256: str = ""
+    """Digest of the architecture's configuration: with the seed it determines random weights."""
     hub_id: str | None = None
     revision: str | None = None
     """Commit of the Hub snapshot, or the revision asked for."""

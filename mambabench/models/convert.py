@@ -101,7 +101,7 @@ def to_transformers_config(config: dict[str, Any]) -> PretrainedConfig:
             hint="Install `mambabench[cuda]` on a machine with an NVIDIA GPU and pass `--device cuda`.",
         )
     family = family_of(config)
-    shared = {
+    shared: dict[str, Any] = {
         "vocab_size": stored_rows(config),
         "hidden_size": int(config["d_model"]),
         "num_hidden_layers": int(config["n_layer"]),
@@ -157,7 +157,8 @@ def _phi3_config(config: dict[str, Any], shared: dict[str, Any]) -> PretrainedCo
     width = int(config.get("d_intermediate") or 0)
     if width == 0:
         raise ExtraMissingError("this checkpoint runs only in mamba-ssm on a CUDA GPU: it has no MLP")
-    return Phi3Config(
+    make: Any = Phi3Config  # its signature leaves out head_dim, which it reads
+    made: PretrainedConfig = make(
         **shared,
         intermediate_size=-(-width // _MLP_MULTIPLE) * _MLP_MULTIPLE,
         num_attention_heads=heads,
@@ -172,6 +173,7 @@ def _phi3_config(config: dict[str, Any], shared: dict[str, Any]) -> PretrainedCo
             "partial_rotary_factor": int(attention["rotary_emb_dim"]) / head_dim,
         },
     )
+    return made
 
 
 _PHI3_NAMES = (

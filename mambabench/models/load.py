@@ -1,0 +1,212 @@
+"""From a checked plan to a model in memory.
+
+Example:
+
+    plan = check(resolve("mamba-tiny"))
+    model = load(plan)
+    model.logits(ids, keep=1)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mambabench.checkpoint_files import CheckpointFiles
+from mambabench.errors import CheckpointError, DeviceError, MambabenchError
+from mambabench.models import architecture, convert, official
+from mambabench.models.check import check
+from mambabench.models.device import device_name
+from mambabench.models.kernel_paths import keep_cpu_on_torch, kernel_path
+from mambabench.models.plan import CheckpointPlan
+from mambabench.models.quiet import quiet
+from mambabench.models.record import FP32_NAMES, count_parameters, dtype_groups
+from mambabench.models.weights import read_state
+from mambabench.schema import CheckpointRecord
+
+if TYPE_CHECKING:
+    from mambabench.models.base import LoadedModel
+
+__all__ = ["CheckpointPlan", "check", "load"]
+
+
+def load(plan: CheckpointPlan) -> LoadedModel:
+    """Read or make the weights and return the model, ready to score.
+
+    Args:
+        plan: as `check` returns it.
+
+    Raises:
+        CheckpointError: the weights do not fit the configuration.
+        DeviceError: they do not fit into the GPU's memory.
+        ExtraMissingError: a package that the model needs cannot be imported.
+    """
+    try:
+        with quiet():
+            return _load_official(plan) if plan.implementation == "mamba_ssm" else _load_transformers(plan)
+    except MambabenchError:
+        raise
+    except torch.cuda.OutOfMemoryError as error:
+        raise DeviceError(
+            f"{plan.name} does not fit into the memory of {plan.device}",
+            hint="Use a smaller model, `--dtype bfloat16`, or `--device cpu`.",
+        ) from error
+    except Exception as error:
+        detail = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise CheckpointError(f"{plan.name} cannot be loaded: {detail}") from error
+
+
+def _load_transformers(plan: CheckpointPlan) -> LoadedModel:
+    from mambabench.models.transformers_model import TransformersModel
+
+    module = _build_transformers(plan, getattr(torch, plan.dtype)).to(plan.device)
+    keep_cpu_on_torch(module)
+    path = kernel_path(module, torch.device(plan.device).type)
+    record = _record(plan, module, f"transformers {type(module).__name__}", path)
+    return TransformersModel(module, plan.tokenizer, record)
+
+
+def _load_official(plan: CheckpointPlan) -> LoadedModel:
+    from mambabench.models.official import OfficialModel
+
+    config = plan.config
+    state: dict[str, torch.Tensor] | None
+    if plan.format == "mamba_ssm" and plan.weights == "pretrained" and plan.adapter is None:
+        assert plan.source is not None
+        state = read_state(plan.source.weights)
+    elif plan.architecture is None:
+        state = None  # a hybrid: only mamba_ssm itself can initialise it
+    else:
+        # Random weights and adapters come from transformers, so that both sides have the same ones.
+        module = _build_transformers(plan, torch.float32)
+        state = convert.to_mamba_ssm_state(module.state_dict())
+        if plan.format == "transformers":
+            translated = convert.to_mamba_ssm_config(plan.architecture.to_dict())
+            assert translated is not None
+            config = translated
+    with _seeded(plan.seed or 0):
+        built = official.build(
+            config, state, device=torch.device(plan.device), dtype=getattr(torch, plan.dtype)
+        )
+    record = _record(plan, built, "mamba_ssm MambaLMHeadModel", "mamba_ssm CUDA")
+    return OfficialModel(built, plan.tokenizer, record)
+
+
+def _build_transformers(plan: CheckpointPlan, dtype: torch.dtype) -> Any:
+    """Build the model on the CPU, with its weights and its adapter."""
+    shape = plan.architecture
+    assert shape is not None
+    kind: Any = architecture.model_class(shape)
+    if plan.weights == "random":
+        with _seeded(plan.seed or 0):
+            return _cast(kind(shape), dtype)
+    assert plan.source is not None
+    options: dict[str, Any] = {"dtype": dtype, "output_loading_info": True}
+    with _recurrence_in_fp32(kind):
+        if plan.format == "mamba_ssm":
+            state = convert.to_transformers_state(read_state(plan.source.weights), plan.config)
+            module, info = kind.from_pretrained(None, config=shape, state_dict=state, **options)
+        elif plan.format == "gguf":
+            file = plan.source.weights[0]
+            module, info = kind.from_pretrained(str(file.parent), gguf_file=file.name, **options)
+        else:
+            module, info = kind.from_pretrained(
+                str(plan.source.directory), config=shape, local_files_only=True, **options
+            )
+    _require_match(info)
+    return module if plan.adapter is None else _merge(module, plan.adapter[0])
+
+
+def _require_match(info: dict[str, Any]) -> None:
+    """Refuse a checkpoint that transformers would fill up with random numbers."""
+    missing, unexpected = info["missing_keys"], info["unexpected_keys"]
+    if missing or unexpected:
+        raise CheckpointError(official.describe_mismatch(sorted(missing), sorted(unexpected)))
+    if info["mismatched_keys"]:
+        first = sorted(str(entry) for entry in info["mismatched_keys"])[0]
+        raise CheckpointError(f"the weights do not fit config.json: {first} has another shape")
+    if info.get("error_msgs"):
+        raise CheckpointError(f"the weights do not fit config.json: {info['error_msgs'][0]}")
+
+
+def _merge(module: Any, files: CheckpointFiles) -> Any:
+    """Fold an adapter into the weights, in their dtype."""
+    from peft import PeftModel, get_peft_model_state_dict
+
+    stored = read_state(files.weights)
+    try:
+        adapted: Any = PeftModel.from_pretrained(module, str(files.directory))
+    except (ValueError, KeyError, RuntimeError) as error:
+        detail = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise CheckpointError(f"the adapter does not fit its base model: {detail}") from error
+    used = set(get_peft_model_state_dict(adapted))
+    if used != set(stored):
+        odd = sorted(used ^ set(stored))
+        raise CheckpointError(
+            f"the adapter does not fit its base model: {len(odd)} parameters differ, first {odd[0]}"
+        )
+    if not hasattr(adapted, "merge_and_unload"):
+        raise CheckpointError(
+            f"adapters of type {files.config['peft_type']} cannot be merged into the weights"
+        )
+    return adapted.merge_and_unload()
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the CPU's random numbers for a while; the caller's own go on as if nothing had happened."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _recurrence_in_fp32(kind: Any) -> Iterator[None]:
+    """Let transformers read a Mamba's recurrence in fp32 while the other weights get the run's dtype."""
+    before = kind.__dict__.get("_keep_in_fp32_modules_strict")
+    inherited = kind._keep_in_fp32_modules_strict or ()
+    kind._keep_in_fp32_modules_strict = {*inherited, *(FP32_NAMES if "Mamba" in kind.__name__ else ())}
+    try:
+        yield
+    finally:
+        if before is None:
+            del kind._keep_in_fp32_modules_strict
+        else:
+            kind._keep_in_fp32_modules_strict = before
+
+
+def _cast(module: Any, dtype: torch.dtype) -> Any:
+    is_mamba = "Mamba" in type(module).__name__
+    for name, parameter in module.named_parameters():
+        keep = is_mamba and name.rpartition(".")[2] in FP32_NAMES
+        parameter.data = parameter.data.to(torch.float32 if keep else dtype)
+    return module
+
+
+def _record(
+    plan: CheckpointPlan, module: torch.nn.Module, implementation: str, path: str
+) -> CheckpointRecord:
+    return CheckpointRecord(
+        name=plan.name,
+        family=plan.family,
+        weights=plan.weights,
+        seed=plan.seed,
+        implementation=implementation,
+        kernel_path=path,
+        device=plan.device,
+        device_name=device_name(plan.device),
+        dtypes=dtype_groups(module.named_parameters()),
+        n_parameters=count_parameters(module.parameters()),
+        vocab_rows_stored=plan.rows_stored,
+        vocab_rows_used=plan.vocab_size,
+        max_length_tokens=plan.max_length,
+        tokenizer=plan.tokenizer_record,
+        files=plan.files,
+        config_sha256=plan.config_sha256,
+        hub_id=plan.hub_id,
+        revision=plan.revision,
+        adapter=None if plan.adapter is None else plan.adapter[1],
+    )

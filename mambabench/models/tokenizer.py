@@ -1,0 +1,103 @@
+"""The tokenizer of a checkpoint: where it comes from, what it can produce, and its digest.
+
+Example:
+
+    tokenizer, record = load_tokenizer(Path("m"), source="checkpoint")
+    record.n_tokens            # one more than the largest id
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mambabench.errors import CheckpointError
+from mambabench.fingerprint import digest
+from mambabench.models import hub
+from mambabench.models.quiet import quiet
+from mambabench.schema import TokenizerRecord
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+DEFAULT_MAMBA_TOKENIZER = "EleutherAI/gpt-neox-20b"
+"""Checkpoints in mamba_ssm's format carry no tokenizer; the published ones were trained with this one."""
+
+
+def load_tokenizer(
+    directory: Path, *, source: str, gguf_file: str | None = None
+) -> tuple[PreTrainedTokenizerBase, TokenizerRecord]:
+    """Load a tokenizer from files on this machine.
+
+    Args:
+        directory: where its files, or the GGUF file, lie.
+        source: what the record says of its origin.
+        gguf_file: name of a GGUF file that carries it.
+
+    Raises:
+        CheckpointError: no tokenizer there, or one that cannot be read.
+    """
+    if gguf_file is None and not hub.has_tokenizer(directory):
+        raise CheckpointError(
+            f"'{directory}' has no tokenizer",
+            hint=f"Looked for {', '.join(hub.TOKENIZER_CORE)}. Name another with `--tokenizer DIR`.",
+        )
+    from transformers import AutoTokenizer
+
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    if gguf_file is not None:
+        options["gguf_file"] = gguf_file
+    try:
+        with quiet():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(directory), **options)
+    except Exception as error:
+        detail = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            f"the tokenizer in '{directory}' cannot be read: {detail}",
+            hint="Name another with `--tokenizer DIR`.",
+        ) from error
+    record = TokenizerRecord(source=source, sha256=_digest(tokenizer), n_tokens=count_tokens(tokenizer))
+    return tokenizer, record
+
+
+def count_tokens(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return one more than the largest id that the tokenizer can produce."""
+    return max(tokenizer.get_vocab().values(), default=-1) + 1
+
+
+def locate(text: str) -> tuple[Path, str]:
+    """Find the tokenizer that a user named.
+
+    Args:
+        text: a directory, or a Hub id with or without `hf:` and `@revision`.
+
+    Returns:
+        Its directory and what a record calls its source.
+    """
+    path = Path(text).expanduser()
+    if path.is_file():
+        path = path.parent
+    if path.is_dir():
+        return path, path.resolve().name
+    from mambabench.registry import resolve
+
+    ref = resolve(text if text.startswith("hf:") or text.count("/") != 1 else f"hf:{text}")
+    if ref.spec is not None and not ref.spec.bundled:
+        return hub.find(ref.spec.tokenizer, None, need="tokenizer").directory, ref.spec.tokenizer
+    if ref.path is not None:
+        return ref.path, ref.name
+    assert ref.hub_id is not None
+    return hub.find(ref.hub_id, ref.revision, need="tokenizer").directory, ref.hub_id
+
+
+def _digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    content: Any = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if backend is not None and hasattr(backend, "to_str"):
+        content = json.loads(backend.to_str())
+        # The state of the last call, not a property of the tokenizer.
+        content.pop("padding", None)
+        content.pop("truncation", None)
+    special = {str(name): str(token) for name, token in tokenizer.special_tokens_map.items()}
+    return digest({"content": content, "special": special})
