@@ -71,6 +71,8 @@ class TaskEntry:
     """Its rows come from a function rather than from a data set."""
     has_fewshot_samples: bool = False
     """Its few-shot examples stand in the YAML."""
+    has_dataset_arguments: bool = False
+    """Its YAML has further arguments for loading the data set from the Hub."""
 
     @property
     def eval_split(self) -> str | None:
@@ -260,6 +262,7 @@ def _task_entry(name: str, shape: list[Any], folders: list[str], file: str, data
         is_python=bool(flags & 1),
         makes_own_data=bool(flags & 2),
         has_fewshot_samples=bool(flags & 4),
+        has_dataset_arguments=bool(flags & 8),
     )
 
 

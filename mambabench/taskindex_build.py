@@ -83,7 +83,9 @@ def task_shape(config: dict[str, Any], folder: int) -> list[Any]:
     splits = [config.get(key) for key in _SPLIT_KEYS]
     splits[3] = fewshot.get("split") or splits[3]
     filters = [f["name"] for f in config.get("filter_list") or [] if isinstance(f, dict) and "name" in f]
-    flags = 1 * ("class" in config) + 2 * ("custom_dataset" in config) + 4 * bool(fewshot.get("samples"))
+    arguments = set(config.get("dataset_kwargs") or {}) - {"trust_remote_code"}
+    marks = ("class" in config, "custom_dataset" in config, bool(fewshot.get("samples")), bool(arguments))
+    flags = sum(mark << bit for bit, mark in enumerate(marks))
     return [
         folder,
         [] if "class" in config else metric_names(config),
