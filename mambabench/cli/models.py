@@ -24,7 +24,7 @@ def command(words: tuple[str, ...], as_json: bool) -> None:
 
     Besides these, --model takes any `hf:ORG/NAME` and any directory with a checkpoint.
     """
-    from mambabench.models.files import files_on_machine
+    from mambabench.models.hub import files_on_machine
     from mambabench.registry import load_registry
 
     specs = [

@@ -33,14 +33,13 @@ def command(words: tuple[str, ...], as_json: bool) -> None:
             [
                 {"task": e.name, "kind": e.kind, "metrics": list(e.metrics), "dataset": e.dataset_path,
                  "config": e.dataset_name, "output_type": e.output_type}
-                for e in entries if e is not None
+                for e in entries
             ]
         )  # fmt: skip
         return
     for entry in entries[:_MOST_LISTED]:
-        if entry is not None:
-            data = entry.dataset_path or entry.kind
-            click.echo(f"{entry.name:40} {', '.join(entry.metrics):30} {data}")
+        data = entry.dataset_path or entry.kind
+        click.echo(f"{entry.name:40} {', '.join(entry.metrics):30} {data}")
     if len(entries) > _MOST_LISTED:
         click.echo(f"... and {len(entries) - _MOST_LISTED} more; add a word, or use --json")
     if not entries:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -108,6 +108,12 @@ Examples:
     type=click.Choice(["lm-eval"]),
     help="Write lm-eval's own results and samples files into the run.",
 )
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE.svg|png|pdf",
+    help="Draw the accuracies with their intervals.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, and nothing else there.")
 def command(**given: Any) -> int:
     """Evaluate models on a suite of zero-shot tasks.
@@ -116,15 +122,15 @@ def command(**given: Any) -> int:
     a source. Running the same command again finishes what is missing and repeats nothing.
     """
     from mambabench.execute import run_zeroshot
+    from mambabench.plots import check_figure_path, save, zeroshot_profile
 
     as_json: bool = given.pop("as_json")
-    exports: tuple[str, ...] = given.pop("exports")
-    options = _options(given)
-    outcome = run_zeroshot(options)
-    if "lm-eval" in exports:
-        from mambabench.tasks.export import export_lm_eval
-
-        export_lm_eval(outcome, options)
+    plot: Path | None = given.pop("plot")
+    if plot is not None:
+        check_figure_path(plot)
+    outcome = run_zeroshot(_options(given))
+    if plot is not None:
+        save(zeroshot_profile(outcome.table), plot)
     _render(outcome, as_json=as_json)
     outcome.raise_for_failures()
     return 0
@@ -153,6 +159,7 @@ def _suite(name: str | None, tasks: tuple[str, ...], num_fewshot: int | None) ->
 
 
 def _render(outcome: ZeroshotOutcome, *, as_json: bool) -> None:
+    from mambabench.references import sources
     from mambabench.report.terminal import footnotes, render
 
     if as_json:
@@ -167,11 +174,9 @@ def _render(outcome: ZeroshotOutcome, *, as_json: bool) -> None:
         )
         return
     render(outcome.table)
-    sources = dict.fromkeys(row.source for row in outcome.table.rows if row.source)
-    for line in (*footnotes(outcome.table, list(sources)), *outcome.warnings):
+    used = dict.fromkeys(row.source for row in outcome.table.rows if row.source)
+    citations = [f"{key}: {sources()[key].citation}" for key in used]
+    for line in (*footnotes(outcome.table, citations), *outcome.warnings):
         click.echo(line)
     again = "" if outcome.n_computed else " (complete before; nothing was computed)"
     click.echo(f"run: {outcome.path}{again}")
-
-
-_Weights = Literal["pretrained", "random"]

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mambabench.report.zeroshot import Average, Row, ZeroshotTable
 
 _WIDTH_OF_FILES = 160
+_DIGITS = {"%": 1, "ppl": 2, "bits/byte": 4}
+_LARGEST_WRITTEN_OUT = 1e5
 _VERDICT_STYLE = {"reproduced": "green", "differs": "bold red", "failed": "bold red", "partial": "yellow"}
 
 
@@ -144,15 +146,20 @@ def _value(row: Row) -> str:
 def _number(value: float | None, unit: str) -> str:
     if value is None:
         return ""
-    digits = {"%": 1, "ppl": 2, "bits/byte": 4}.get(unit, 3)
-    return f"{value:.{digits}f} {unit}".rstrip() if unit == "%" else f"{value:.{digits}f}"
+    return f"{_rounded(value, unit)} %" if unit == "%" else _rounded(value, unit)
 
 
 def _interval(row: Row) -> str:
     if row.low is None or row.high is None:
         return ""
-    digits = {"%": 1, "ppl": 2, "bits/byte": 4}.get(row.unit, 3)
-    return f"[{row.low:.{digits}f}, {row.high:.{digits}f}]"
+    return f"[{_rounded(row.low, row.unit)}, {_rounded(row.high, row.unit)}]"
+
+
+def _rounded(value: float, unit: str) -> str:
+    """Return as many digits as a paper prints; an untrained model's perplexity needs an exponent."""
+    if abs(value) >= _LARGEST_WRITTEN_OUT:
+        return f"{value:.2e}"
+    return f"{value:.{_DIGITS.get(unit, 3)}f}"
 
 
 def _items(row: Row) -> str:

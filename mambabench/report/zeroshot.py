@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from mambabench.references import published, verdict
-from mambabench.stats.intervals import stratified_wilson
+from mambabench.stats.intervals import pooled_wilson
 from mambabench.taskindex import TaskIndex
 
 if TYPE_CHECKING:
@@ -184,11 +184,9 @@ def _pool(group: str, found: Sequence[MetricRecord]) -> tuple[float, float | Non
     by_size = TaskIndex.load().get(group).weight_by_size
     weights = [m.n if by_size else 1 for m in found]
     value = sum(w * m.value for w, m in zip(weights, found, strict=True)) / sum(weights)
-    if any(m.interval_method != "wilson" for m in found):
+    if not by_size or any(m.interval_method != "wilson" for m in found):
         return value, None, None
-    interval = stratified_wilson(
-        [round(m.value * m.n) for m in found], [m.n for m in found], weight_by_size=by_size
-    )
+    interval = pooled_wilson([round(m.value * m.n) for m in found], [m.n for m in found])
     return value, interval.low, interval.high
 
 

@@ -19,7 +19,7 @@ from functools import cached_property
 from mambabench.fingerprint import canonical_json
 from mambabench.models.base import SamplingOptions
 
-_KEY_BYTES = 20
+_KEY_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class LoglikelihoodRequest:
 
     @cached_property
     def key(self) -> str:
-        """Digest of the request, 40 hexadecimal digits."""
+        """Digest of the request, 64 hexadecimal digits."""
         return _key(b"loglikelihood", _pack(self.context), _pack(self.continuation))
 
 
@@ -48,7 +48,7 @@ class GenerationRequest:
 
     @cached_property
     def key(self) -> str:
-        """Digest of the request, 40 hexadecimal digits."""
+        """Digest of the request, 64 hexadecimal digits."""
         how = [self.max_new_tokens, list(self.stop), vars(self.options), self.repeat]
         return _key(b"generation", _pack(self.context), canonical_json(how).encode())
 
