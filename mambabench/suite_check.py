@@ -216,5 +216,9 @@ class SuiteChecker:
 
 def _kind(value: Any) -> str:
     """Say what a YAML value is in the words of someone who writes YAML."""
-    names = {dict: "a mapping", list: "a list", str: "text", bool: "true/false", type(None): "nothing"}
+    if value == []:
+        return "an empty list"
+    if isinstance(value, list):
+        return "a list of other things"
+    names = {dict: "a mapping", str: "text", bool: "true/false", type(None): "nothing"}
     return names.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
