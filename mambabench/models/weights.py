@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ Shapes = dict[str, tuple[str, tuple[int, ...]]]
 
 # The input embedding under the names that mamba_ssm, Mamba, Llama, GPT-NeoX and GPT-2 give it.
 _EMBEDDING = re.compile(r"(^|\.)(embedding|embeddings|embed_tokens|embed_in|wte)\.weight$")
-_REFUSED = re.compile(r"GLOBAL ([\w.]+)")
+_REFUSED = re.compile(r"(?:GLOBAL|global|class|function) ([\w]+(?:\.[\w]+)+)")
 _SHORT_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64"}
 
 
@@ -70,15 +71,16 @@ def _unpickle(path: Path, *, map_location: str) -> dict[str, torch.Tensor]:
     with path.open("rb") as stream:
         is_archive = stream.read(2) == b"PK"
     try:
-        state: Any = torch.load(path, map_location=map_location, weights_only=True, mmap=is_archive)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state: Any = torch.load(path, map_location=map_location, weights_only=True, mmap=is_archive)
     except pickle.UnpicklingError as error:
         refused = _REFUSED.search(str(error))
-        if refused:
-            raise CheckpointError(
-                f"'{path}' was refused: its pickle wants to run code ({refused.group(1)})",
-                hint="Only tensors are read from a .bin file; ask its author for safetensors.",
-            ) from error
-        raise _unreadable(path, error) from error
+        what = f"wants to run code ({refused.group(1)})" if refused else "holds more than tensors"
+        raise CheckpointError(
+            f"'{path}' was refused: its pickle {what}",
+            hint="Only tensors are read from a .bin file; ask its author for safetensors.",
+        ) from error
     except Exception as error:
         raise _unreadable(path, error) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
