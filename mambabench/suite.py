@@ -123,7 +123,9 @@ def suite_from_tasks(tasks: Sequence[str], *, num_fewshot: int | None = None) ->
     checker = SuiteChecker(index)
     plain = checker.check(document, default_name="tasks")
     if checker.mistakes:
-        raise ConfigError("--task", checker.mistakes)
+        raise ConfigError(
+            "--task", checker.mistakes, hint="A suite file can name metrics and examples task by task."
+        )
     more = len(tasks) - _MOST_NAMED
     name = "+".join(tasks[:_MOST_NAMED]) + (f"+{more}-more" if more > 0 else "")
     return _suite({**plain, "name": re.sub(r"[^\w.+-]", "_", name), "title": ", ".join(tasks)}, None)

@@ -124,7 +124,9 @@ class SuiteChecker:
         known = entry.metrics if entry is not None else ()
         if "metrics" not in item:
             if entry is not None and not known:
-                self.mistakes.append(f"{where}: 'metrics' is missing, and the task does not list its own")
+                own = "the task does not list its own"
+                why = own if entry.kind == "task" else "its members have none in common"
+                self.mistakes.append(f"{where}: 'metrics' is missing, and {why}")
             return list(known)
         given = item["metrics"]
         metrics = [given] if isinstance(given, str) else given

@@ -217,6 +217,8 @@ def test_mistakes_in_single_tasks() -> None:
         suite_from_tasks(["helaswag"])
     with pytest.raises(ConfigError, match=r"--task: 2 mistakes: .*'helaswag'.*\(2\) unknown task"):
         suite_from_tasks(["helaswag", "piqua"])
+    with pytest.raises(ConfigError, match="members have none in common"):
+        suite_from_tasks(["openllm"])
     with pytest.raises(ConfigError, match="fixes it to 0"):
         suite_from_tasks(["truthfulqa_mc1"], num_fewshot=2)
 

@@ -173,9 +173,10 @@ def _explained(error: Exception, name: str, served: Served | None, *, where: str
     """Turn what went wrong inside lm-eval into one line about the task and its files."""
     name = served.task_name if served is not None else name
     if isinstance(error, ImportError):
-        package = error.name or str(error)
+        if error.name is None:
+            return ExtraMissingError(f"task '{name}' needs a package that is missing: {_reason(error)}")
         return ExtraMissingError(
-            f"task '{name}' needs the package '{package}'", hint=f"Install it: pip install {package}."
+            f"task '{name}' needs the package '{error.name}'", hint=f"Install it: pip install {error.name}."
         )
     if served is None or not served.records():
         reason = (str(error).splitlines() or [""])[0]

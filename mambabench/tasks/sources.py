@@ -154,6 +154,8 @@ class DataSource:
         return f"{dataset_path} (for {named}: looked for {', '.join(looked[:_MOST_PATHS])}{more}{closest})"
 
     def _hint(self, first: Missing) -> str:
+        if first.dataset_path.startswith(BUNDLED_PREFIX):
+            return "These come with the package, which is incomplete: install mambabench again."
         layout = Path(first.dataset_path, first.dataset_name or "", f"{first.split}.jsonl").as_posix()
         if self.data_dir is not None:
             return (

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from tasks.preparing import N, build, one
 from tasks.rows import write_jsonl, write_rows
 
-from mambabench.errors import DataMissingError, UsageError
+from mambabench import assets
+from mambabench.errors import DataMissingError, ExtraMissingError, UsageError
 from mambabench.fingerprint import file_sha256
 from mambabench.suite import load_suite, suite_from_tasks
 from mambabench.taskindex import TaskIndex
@@ -224,3 +225,42 @@ def test_rows_with_new_columns_later_in_the_file_keep_them(tmp_path: Path) -> No
 def test_rows_come_back_as_they_were_written(rows: list[dict[str, Any]], tmp_path_factory: Any) -> None:
     path = write_jsonl(tmp_path_factory.mktemp("r") / "x.jsonl", json.loads(json.dumps(rows)))
     assert list(read_split(path, path.parent, "x", "data-dir").dataset) == rows
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            ModuleNotFoundError("No module named 'nltk'", name="nltk"),
+            r"needs the package 'nltk'. Install it: pip",
+        ),
+        (ImportError("Please install nltk"), r"needs a package that is missing: Please install nltk"),
+    ],
+)
+def test_a_package_that_a_task_needs_is_named(
+    error: ImportError, message: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval.tasks import TaskManager
+
+    def load(self: object, names: object) -> None:
+        raise error
+
+    monkeypatch.setattr(TaskManager, "load", load)
+    with pytest.raises(ExtraMissingError, match=message):
+        one("piqa", data_dir)
+
+
+def test_bundled_rows_need_no_data_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """They come with the package whatever --data-dir says, and an incomplete package is told as such."""
+    (tmp_path / "smoke_a.yaml").write_text(
+        "task: smoke_a\ndataset_path: mambabench/smoke_a\noutput_type: loglikelihood\ntest_split: test\n"
+        "doc_to_text: '{{a}}'\ndoc_to_target: '{{b}}'\n"
+    )
+    monkeypatch.setattr(assets, "smoke_dir", lambda: tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(DataMissingError, match="install mambabench again"):
+        one("smoke_a", tmp_path / "elsewhere")
+    write_jsonl(tmp_path / "data/mambabench/smoke_a/test.jsonl", [{"a": "x", "b": " y"}])
+    prepared = one("smoke_a", tmp_path / "elsewhere")
+    assert build(prepared) == [("loglikelihood", 0, "x", " y")]
+    assert (prepared.data[0].source, prepared.data[0].name) == ("bundled", "mambabench/smoke_a/test.jsonl")
