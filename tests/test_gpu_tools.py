@@ -384,3 +384,23 @@ def test_long_sums_may_differ_by_a_float_step() -> None:
     ours, theirs = [sample(0, [[-22000.0]])], [sample(0, [[-22000.02]])]
     assert compare(ours, theirs).agrees
     assert not compare(ours, [sample(0, [[-22000.03]])]).agrees
+
+
+@pytest.mark.slow
+def test_the_parity_check_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # One device against itself says nothing of parity, but that commands, stores and records still fit.
+    from gpu import checks
+    from tasks.rows import write_rows
+
+    monkeypatch.setattr(checks, "DEVICES", ("cpu", "cpu"))
+    monkeypatch.setenv("PYTHONPATH", str(RUN_SH.parent.parent))
+    checkpoint = checks.write_checkpoint(tmp_path / "checkpoint")
+    figures = checks.Figures(tmp_path / "found.json")
+    given = argparse.Namespace(work=tmp_path, limit=3)
+    arguments = ["--task", "piqa", "--data-dir", str(write_rows(tmp_path / "data", n=3))]
+    checks._compare_devices(figures, given, [str(checkpoint)], arguments)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["agree"] is True
+    assert found["checkpoint on piqa"]["n_samples"] == 3
+    assert found["checkpoint on piqa"]["n_numbers"] == 6
+    assert set(found["cuda_kernels"].values()) == {"transformers torch loop"}

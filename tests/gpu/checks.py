@@ -190,7 +190,6 @@ def load(directory: Path, device: str) -> Any:
     """Load a checkpoint through mambabench in float32."""
     from mambabench.models.load import check
     from mambabench.models.load import load as load_plan
-
     from mambabench.registry import resolve
 
     return load_plan(check(resolve(str(directory)), dtype="float32", device=device))
