@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import click
 
 from mambabench.cli.options import print_json
+
+_WIDTH_OF_ROWS = 132
 
 
 @click.command(
@@ -40,14 +44,18 @@ def command(words: tuple[str, ...], as_json: bool) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (("name", "left"), ("family", "left"), ("parameters", "right"),
-                          ("trained at", "right"), ("here", "left"), ("source", "left")):  # fmt: skip
-        table.add_column(name, justify="right" if justify == "right" else "left", no_wrap=True)
+    for heading in ("name", "family", "parameters", "trained at", "here", "source"):
+        right = heading in ("parameters", "trained at")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
     for s in specs:
         table.add_row(
-            s.name, s.family, f"{s.n_parameters / 1e6:,.1f} M", f"{s.training_length_tokens}",
-            "yes" if here[s.name] else "no", "bundled" if s.bundled else f"hf:{s.hub_id}",
-        )  # fmt: skip
-    console = Console(highlight=False)
-    console.width = max(console.width, 120)
-    console.print(table)
+            s.name,
+            s.family,
+            f"{s.n_parameters / 1e6:,.1f} M",
+            f"{s.training_length_tokens:,}",
+            "yes" if here[s.name] else "no",
+            "bundled" if s.bundled else f"hf:{s.hub_id}",
+        )
+    # A row that wraps can still be read and copied; one that is cut off cannot.
+    width = max(shutil.get_terminal_size().columns, _WIDTH_OF_ROWS)
+    Console(width=width, highlight=False, markup=False).print(table)
