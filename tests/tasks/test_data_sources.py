@@ -264,3 +264,29 @@ def test_bundled_rows_need_no_data_directory(monkeypatch: pytest.MonkeyPatch, tm
     prepared = one("smoke_a", tmp_path / "elsewhere")
     assert build(prepared) == [("loglikelihood", 0, "x", " y")]
     assert (prepared.data[0].source, prepared.data[0].name) == ("bundled", "mambabench/smoke_a/test.jsonl")
+
+
+def test_the_hub_s_cache_is_enough(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A cache as a download leaves it, but for the revision's name, is found without the Hub."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    monkeypatch.setattr(hub_data, "_probe", lambda endpoint: "nobody answers")
+    datasets.disable_progress_bars()
+    files = {"validation": str(data_dir / "baber/piqa/validation.jsonl")}
+    datasets.load_dataset("json", data_files=files, cache_dir=str(tmp_path))
+    datasets.enable_progress_bars()
+    built = next(tmp_path.glob("json/*/*/*/dataset_info.json")).parent
+    cached = tmp_path / "baber___piqa" / "default" / "0.0.0" / ("a" * 40)
+    cached.parent.mkdir(parents=True)
+    built.rename(cached)
+    for arrow in cached.glob("json-*.arrow"):
+        arrow.rename(cached / arrow.name.replace("json-", "piqa-"))
+    info = json.loads((cached / "dataset_info.json").read_text())
+    info |= {"builder_name": "parquet", "dataset_name": "piqa", "config_name": "default"}
+    (cached / "dataset_info.json").write_text(json.dumps(info))
+    capfd.readouterr()
+    (prepared,) = prepare(suite_from_tasks(["piqa"]).tasks)
+    assert capfd.readouterr().err == ""
+    assert prepared.data[0].source == "hub"
+    assert build(prepared) == build(one("piqa", data_dir))
