@@ -62,50 +62,17 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
 def pooled_wilson(successes: Sequence[int], sizes: Sequence[int], confidence: float = 0.95) -> Interval:
     """Return the Wilson interval of several subtasks' items thrown together.
 
-    Its centre is lm-eval's size-weighted mean. It counts the subtasks' different difficulty as noise, so
-    it is never narrower than needed; `stratified_wilson` does not, and is the one to report.
-    """
-    _check_strata(successes, sizes)
-    whole = wilson(sum(successes), sum(sizes), confidence)
-    return Interval(whole.low, whole.high, "pooled wilson", whole.n)
-
-
-def stratified_wilson(
-    successes: Sequence[int],
-    sizes: Sequence[int],
-    confidence: float = 0.95,
-    *,
-    weight_by_size: bool = True,
-) -> Interval:
-    """Return an interval for the mean of several proportions, each over its own items.
-
-    For groups of subtasks such as MMLU's subjects, which are given and not sampled: only the items within
-    each vary. The distances from each proportion to its Wilson bounds are added in squares ("MOVER"; G. Y.
-    Zou, W. Huang and X. Zhang (2009), "A note on confidence interval estimation for a linear function of
-    binomial proportions", Computational Statistics & Data Analysis 53(4), 1080-1085). So subtasks with
-    every item right or wrong still count, and for one subtask it is `wilson`.
-
-    Args:
-        successes: items that count, for each subtask.
-        sizes: items, for each subtask.
-        confidence: between 0 and 1, exclusive.
-        weight_by_size: as in lm-eval's group configuration: weigh subtasks by their items, or equally.
+    For lm-eval's size-weighted mean of a group. It counts the subtasks' different difficulty as noise, which
+    makes it a little wide where they differ much. Intervals that take each subtask's noise by itself are
+    too narrow when subtasks are small: adding the distances to each one's Wilson bounds in squares
+    covers 83% instead of 95% with 57 subtasks of 2 items.
 
     Raises:
         ValueError: the counts are impossible or the lengths differ.
     """
-    import numpy as np
-
     _check_strata(successes, sizes)
-    z = _normal_quantile(confidence)
-    n = np.asarray(sizes, dtype=np.float64)
-    weights = n / n.sum() if weight_by_size else np.full(len(n), 1 / len(n))
-    p = np.asarray(successes) / n
-    bounds = np.array([_wilson_bounds(s, m, z) for s, m in zip(successes, sizes, strict=True)])
-    below, above = np.sqrt((((bounds - p[:, None]) * weights[:, None]) ** 2).sum(axis=0))
-    estimate = float(weights @ p)
-    low, high = max(0.0, estimate - float(below)), min(1.0, estimate + float(above))
-    return Interval(low, high, "stratified wilson", int(n.sum()))
+    whole = wilson(sum(successes), sum(sizes), confidence)
+    return Interval(whole.low, whole.high, "pooled wilson", whole.n)
 
 
 def mean_interval(

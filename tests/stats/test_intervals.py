@@ -19,7 +19,6 @@ from mambabench.stats.intervals import (
     perplexity_interval,
     pooled_wilson,
     ratio_interval,
-    stratified_wilson,
     wilson,
 )
 
@@ -84,8 +83,8 @@ def test_wilson_is_exact_at_the_ends() -> None:
 def test_impossible_counts_are_refused(successes: Any, n: int) -> None:
     with pytest.raises(ValueError, match="not possible"):
         wilson(successes, n)
-    with pytest.raises(ValueError):
-        stratified_wilson([successes], [n])
+    with pytest.raises(ValueError, match="not possible"):
+        pooled_wilson([successes], [n])
 
 
 @pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0, math.nan])
@@ -101,42 +100,32 @@ def test_impossible_confidences_are_refused(confidence: float) -> None:
 strata = st.lists(counts, min_size=1, max_size=12)
 
 
-@given(strata, st.booleans())
-def test_stratified_contains_the_estimate(groups: list[tuple[int, int]], by_size: bool) -> None:
+@given(strata)
+def test_pooled_is_wilson_over_all_items(groups: list[tuple[int, int]]) -> None:
     successes, sizes = [s for s, _ in groups], [n for _, n in groups]
-    interval = stratified_wilson(successes, sizes, weight_by_size=by_size)
-    by_items = sum(successes) / sum(sizes)
-    equal = sum(s / n for s, n in groups) / len(groups)
-    estimate = by_items if by_size else equal
-    assert 0 <= interval.low <= estimate + 1e-12
-    assert estimate - 1e-12 <= interval.high <= 1
-    assert interval.high > interval.low
-    assert interval.n == sum(sizes)
+    pooled, whole = pooled_wilson(successes, sizes), wilson(sum(successes), sum(sizes))
+    assert (pooled.low, pooled.high, pooled.n) == (whole.low, whole.high, sum(sizes))
+    assert pooled.method == "pooled wilson"
 
 
-@given(counts)
-def test_one_stratum_is_wilson(count: tuple[int, int]) -> None:
-    one, plain = stratified_wilson([count[0]], [count[1]]), wilson(*count)
-    assert (one.low, one.high) == pytest.approx((plain.low, plain.high), abs=1e-9)
-    pooled = pooled_wilson([count[0]], [count[1]])
-    assert (pooled.low, pooled.high, pooled.method) == (plain.low, plain.high, "pooled wilson")
+@pytest.mark.parametrize(("n", "p"), [(2, 0.25), (2, 0.9), (100, 0.25)])
+def test_coverage_of_many_small_subtasks(n: int, p: float) -> None:
+    rng = np.random.default_rng(3)
+    share = covered(p, lambda: pooled_wilson(rng.binomial(n, p, 57).tolist(), [n] * 57), 1500)
+    assert 0.93 <= share <= 0.97
 
 
-def test_equal_strata_are_like_one_large_one() -> None:
-    parts, whole = stratified_wilson([30] * 57, [100] * 57), wilson(30 * 57, 100 * 57)
-    assert (parts.low, parts.high) == pytest.approx((whole.low, whole.high), abs=2e-3)
-
-
-def test_unlike_strata_give_a_narrower_interval_than_pooling() -> None:
-    successes, sizes = [5, 95], [100, 100]
-    stratified, pooled = stratified_wilson(successes, sizes), pooled_wilson(successes, sizes)
-    assert stratified.high - stratified.low < 0.6 * (pooled.high - pooled.low)
+def test_coverage_of_unlike_subtasks_is_no_less_than_asked() -> None:
+    rng = np.random.default_rng(1)
+    sizes, p = [40, 100, 150, 60, 20], np.array([0.05, 0.3, 0.5, 0.8, 0.98])
+    truth = float(np.average(p, weights=sizes))
+    assert covered(truth, lambda: pooled_wilson(rng.binomial(sizes, p).tolist(), sizes), 1500) >= 0.95
 
 
 def test_strata_must_match() -> None:
     for successes, sizes in [([1], [2, 3]), ([], [])]:
         with pytest.raises(ValueError, match="subtasks"):
-            stratified_wilson(successes, sizes)
+            pooled_wilson(successes, sizes)
 
 
 # --- means
@@ -272,22 +261,6 @@ def test_coverage_of_wilson(n: int, p: float) -> None:
 
     held = [k for k in range(n + 1) if wilson(k, n).low <= p <= wilson(k, n).high]
     assert 0.92 <= binom.pmf(held, n, p).sum() <= 0.995
-
-
-def test_coverage_of_stratified_wilson() -> None:
-    rng = np.random.default_rng(1)
-    sizes = [40, 100, 150, 60, 20]
-    p = np.array([0.05, 0.3, 0.5, 0.8, 0.98])
-    for by_size in (True, False):
-        weights = np.array(sizes) / sum(sizes) if by_size else np.full(5, 0.2)
-        share = covered(
-            float(weights @ p),
-            lambda by_size=by_size: stratified_wilson(  # type: ignore[misc]
-                rng.binomial(sizes, p).tolist(), sizes, weight_by_size=by_size
-            ),
-            1500,
-        )
-        assert 0.93 <= share <= 0.975, (by_size, share)
 
 
 def test_coverage_of_perplexity_and_ratio() -> None:
