@@ -71,10 +71,7 @@ def inspect_path(path: Path, *, need_weights: bool = True) -> CheckpointFiles:
         CheckpointError: nothing there, no checkpoint there, half of one, or a damaged one.
     """
     if not path.exists():
-        raise CheckpointError(
-            f"no such file or directory: '{path}'",
-            hint="`mambabench models` lists registered names; a model on the Hub is written hf:org/name.",
-        )
+        raise nothing_there(path)
     if path.is_file():
         return _inspect_file(path)
     if (path / ADAPTER_CONFIG).is_file():
@@ -97,6 +94,14 @@ def inspect_path(path: Path, *, need_weights: bool = True) -> CheckpointFiles:
             hint="Put the model's config.json beside them: without it the architecture is unknown.",
         )
     raise CheckpointError(f"'{path}' is no checkpoint", hint=f"Looked for {_LOOKED_FOR}.")
+
+
+def nothing_there(path: Path | str) -> CheckpointError:
+    """Return the error for a path where nothing is."""
+    return CheckpointError(
+        f"no such file or directory: '{path}'",
+        hint="`mambabench models` lists registered names; a model on the Hub is written hf:org/name.",
+    )
 
 
 def native_format(config: dict[str, Any]) -> Literal["mamba_ssm", "transformers"]:

@@ -148,14 +148,12 @@ def resolve(text: str, *, need_weights: bool = True) -> ModelRef:
     registry = load_registry()
     if name in registry:
         return _resolve_registered(typed, registry[name], revision)
-    path = Path(typed).expanduser()
-    if path.exists():
+    if (path := _existing(typed)) is not None:
         return from_files(typed, checkpoint_files.inspect_path(path, need_weights=need_weights))
-    if revision is not None and Path(name).expanduser().exists():
+    if revision is not None and _existing(name) is not None:
         raise UsageError(f"'{name}' is a path, and a path has no revisions", hint=f"Leave out '@{revision}'.")
     if _looks_like_path(typed):
-        # Raises: nothing is there.
-        checkpoint_files.inspect_path(path)
+        raise checkpoint_files.nothing_there(typed)
     raise _unknown(typed, name, list(registry))
 
 
@@ -166,6 +164,15 @@ def _unknown(typed: str, name: str, known: list[str]) -> UnknownNameError:
             hint=f"A model on the Hugging Face Hub is written hf:{typed}. `mambabench models` lists names.",
         )
     return UnknownNameError.for_name("model", name, known)
+
+
+def _existing(text: str) -> Path | None:
+    try:
+        path = Path(text).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):
+        # Too long for a name, no such user, or a character that no path has.
+        return None
 
 
 def _looks_like_path(text: str) -> bool:
@@ -236,11 +243,12 @@ def _resolve_base(files: CheckpointFiles) -> ModelRef:
         raise CheckpointError(
             f"'{where}' does not name its base model", hint="Set base_model_name_or_path in it."
         )
-    beside = files.directory / Path(named).expanduser()
+    # An absolute path stays as it is.
+    beside = _existing(str(files.directory / named))
     try:
-        if beside.exists():
+        if beside is not None:
             base = from_files(named, checkpoint_files.inspect_path(beside))
-        elif named in load_registry() or named.startswith("hf:") or Path(named).expanduser().exists():
+        elif named in load_registry() or named.startswith("hf:") or _existing(named) is not None:
             base = resolve(named)
         elif _HUB_ID.fullmatch(named) and "/" in named:
             base = _resolve_hub(f"hf:{named}")

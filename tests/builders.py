@@ -275,6 +275,8 @@ def lora_adapter(directory: Path, base: Path, *, base_name: str | None = None, s
         chosen = targets.get(model.config.model_type, ["q_proj", "v_proj"])
         lora = LoraConfig(r=4, target_modules=chosen, init_lora_weights=False, task_type="CAUSAL_LM")
         adapted = get_peft_model(model, lora)
-    adapted.peft_config["default"].base_model_name_or_path = base_name or str(base)
     adapted.save_pretrained(directory)
+    path = directory / "adapter_config.json"
+    config = json.loads(path.read_text()) | {"base_model_name_or_path": base_name or str(base)}
+    path.write_text(json.dumps(config))
     return directory

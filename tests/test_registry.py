@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from builders import lora_adapter, tiny_llama, tiny_mamba, tiny_mamba_ssm
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mambabench.checkpoint_files import native_format, safetensors_shapes
@@ -285,7 +285,10 @@ def test_half_an_adapter_is_refused(tmp_path: Path) -> None:
         resolve(str(adapter))
 
 
-@given(st.text(max_size=40))
+@given(st.text(max_size=40) | st.text(min_size=300, max_size=400))
+@example("~0")
+@example("a/" * 3000)
+@example("x" * 300)
 def test_any_text_resolves_or_is_a_named_error(text: str) -> None:
     try:
         ref = resolve(text)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _MODULUS = 1_000_003
 _MULTIPLIER = 31
+_GOLDEN = (1 + 5**0.5) / 2
 EOS = "<|endoftext|>"
 
 
@@ -47,7 +48,10 @@ def byte_tokenizer() -> PreTrainedTokenizerBase:
 
 
 class FakeModel:
-    """A deterministic model: the logit of id v after a prefix with rolling hash h is 4 cos(h (v + 1) + seed).
+    """A deterministic model.
+
+    A prefix with rolling hash h gives id v the logit 8 frac(h (v + 1) g + seed / 7) - 4, where g is the
+    golden ratio, so that the logits spread evenly between -4 and 4.
 
     Args:
         seed: another seed is another model.
@@ -89,8 +93,8 @@ class FakeModel:
             state = (state * _MULTIPLIER + input_ids[:, position] + 1) % _MODULUS
             hashes[:, position] = state
         rows = torch.arange(1, self.vocab_size + 1, dtype=torch.float64)
-        phases = hashes[:, -keep:, None].double() * rows + self.seed
-        return (4.0 * torch.cos(phases)).float()
+        phases = hashes[:, -keep:, None].double() * rows * _GOLDEN + self.seed / 7
+        return (8.0 * torch.frac(phases) - 4.0).float()
 
     def generate(
         self,

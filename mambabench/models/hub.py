@@ -83,8 +83,9 @@ def find(hub_id: str, revision: str | None, *, need: Need) -> Snapshot:
     info = _probe(hub_id, revision, need)
     names = tuple(sorted(s.rfilename for s in (info.siblings or [])))
     wanted = _small_files(hub_id, names, need)
-    directory = _download(hub_id, str(info.sha), wanted)
-    return Snapshot(hub_id, directory, str(info.sha), names)
+    # By its name, so that the cache learns which commit the name stands for; the weights follow by commit.
+    directory = _download(hub_id, revision or "main", wanted)
+    return Snapshot(hub_id, directory, directory.name, names)
 
 
 def fetch_weights(snapshot: Snapshot) -> None:
@@ -242,16 +243,16 @@ def _translated(error: Exception, hub_id: str, revision: str | None, need: Need)
     return _unreachable_error(hub_id, need, _unreachable[endpoint])
 
 
-def _download(hub_id: str, commit: str, names: list[str]) -> Path:
+def _download(hub_id: str, revision: str, names: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         with download_bars():
-            found = snapshot_download(hub_id, revision=commit, allow_patterns=names, endpoint=_endpoint())
+            found = snapshot_download(hub_id, revision=revision, allow_patterns=names, endpoint=_endpoint())
             return Path(found)
     except HfHubHTTPError as error:
-        raise _translated(error, hub_id, commit, "checkpoint") from error
+        raise _translated(error, hub_id, revision, "checkpoint") from error
     except Exception as error:
         detail = (str(error) or type(error).__name__).splitlines()[0]
         raise HubUnreachableError(

@@ -32,15 +32,20 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def download_bars() -> Iterator[None]:
-    """Show huggingface_hub's download bars on a terminal only."""
+    """Show huggingface_hub's download bars on a terminal only, and not each of its attempts."""
     from huggingface_hub import utils
+    from huggingface_hub.utils import logging as their_logging
 
     control: Any = utils
+    log: Any = their_logging
+    level = log.get_verbosity()
+    log.set_verbosity_error()
     was_disabled = control.are_progress_bars_disabled()
     if not sys.stderr.isatty():
         control.disable_progress_bars()
     try:
         yield
     finally:
+        log.set_verbosity(level)
         if not was_disabled:
             control.enable_progress_bars()

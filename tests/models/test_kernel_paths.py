@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from builders import tiny_mamba, tiny_neox
+from transformers.integrations.hub_kernels import use_kernel_func_from_hub_with_fallback
+
+from mambabench.models import kernel_paths
+from mambabench.models.load import check, load
+from mambabench.registry import resolve
+
+MODULE = "transformers.models.mamba.modeling_mamba"
+
+
+@pytest.fixture
+def cuda_kernels() -> Iterator[list[str]]:
+    """Pretend that mamba_ssm was there when transformers was imported; its scan notes its calls."""
+    calls: list[str] = []
+    module: Any = importlib.import_module(MODULE)
+    before = vars(module)["mamba_selective_scan"]
+    torch_function = before
+    while hasattr(torch_function, "__wrapped__"):
+        torch_function = torch_function.__wrapped__
+
+    def selective_scan_fn(*args: Any, **kwargs: Any) -> torch.Tensor:
+        calls.append("cuda")
+        return torch.zeros(1)
+
+    package: Any = types.ModuleType("mamba_ssm")
+    package.selective_scan_fn = selective_scan_fn
+    submodules = ("ops", "ops.selective_scan_interface")
+    names = {"mamba_ssm": package} | {f"mamba_ssm.{name}": types.ModuleType(name) for name in submodules}
+    names["mamba_ssm.ops.selective_scan_interface"].selective_scan_fn = selective_scan_fn  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in names.items():
+            patch.setitem(sys.modules, name, value)
+        wrapped = use_kernel_func_from_hub_with_fallback("selective_scan_fn", "mamba_ssm")(torch_function)
+    module.mamba_selective_scan = wrapped
+    yield calls
+    module.mamba_selective_scan = before
+
+
+def test_a_cpu_run_stays_on_torch_when_kernels_are_installed(tmp_path: Path, cuda_kernels: list[str]) -> None:
+    directory = tiny_mamba(tmp_path / "m")
+    model: Any = load(check(resolve(str(directory)), device="cpu"))
+    ids = torch.tensor([[1, 2, 3, 4]])
+    logits = model.logits(ids, 4)
+    assert torch.isfinite(logits).all()
+    assert cuda_kernels == []
+    assert model.record.kernel_path == "transformers torch loop"
+    assert kernel_paths.kernel_path(model.module, "cuda") == "mamba_ssm CUDA"
+
+
+def test_cuda_tensors_still_reach_the_kernels(tmp_path: Path, cuda_kernels: list[str]) -> None:
+    load(check(resolve(str(tiny_mamba(tmp_path / "m"))), device="cpu"))
+    scan: Any = vars(importlib.import_module(MODULE))["mamba_selective_scan"]
+
+    class OnCuda:
+        is_cuda = True
+
+    scan(OnCuda(), dt=None)
+    assert cuda_kernels == ["cuda"]
+
+
+def test_it_is_done_once(tmp_path: Path) -> None:
+    directory = tiny_mamba(tmp_path / "m")
+    load(check(resolve(str(directory)), device="cpu"))
+    module: Any = importlib.import_module(MODULE)
+    first = module.mamba_selective_scan
+    load(check(resolve(str(directory)), device="cpu"))
+    assert module.mamba_selective_scan is first
+
+
+def test_a_transformer_is_left_alone(tmp_path: Path) -> None:
+    model: Any = load(check(resolve(str(tiny_neox(tmp_path / "m"))), device="cpu"))
+    kernel_paths.keep_cpu_on_torch(model.module)
+    assert kernel_paths.kernel_path(model.module, "cpu") == "torch sdpa"
