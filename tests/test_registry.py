@@ -13,6 +13,7 @@ from builders import lora_adapter, tiny_llama, tiny_mamba, tiny_mamba_ssm
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mambabench import registry
 from mambabench.checkpoint_files import native_format, safetensors_shapes
 from mambabench.errors import CheckpointError, MambabenchError, UnknownNameError, UsageError
 from mambabench.models import architecture
@@ -32,6 +33,9 @@ PUBLISHED_PARAMETERS = {
     "falcon-mamba-7b": 7_272_665_088,
     "mamba-codestral-7b": 7_285_403_648,
 }
+
+
+BUNDLED = {"family": "mamba", "format": "transformers", "tokenizer": "bundled"}
 
 
 def test_the_registry_names_every_promised_model() -> None:
@@ -75,10 +79,26 @@ def test_the_hybrid_row_counts_its_layers() -> None:
 
 
 def test_state_spaces_rows_are_compared_with_the_figures_of_their_papers() -> None:
-    registry = load_registry()
-    assert registry["mamba-130m-hf"].published_as == "mamba-130m"
-    assert registry["mamba-130m"].tokenizer == "EleutherAI/gpt-neox-20b"
-    assert registry["falcon-mamba-7b"].published_as is None
+    rows = load_registry()
+    assert rows["mamba-130m-hf"].published_as == "mamba-130m"
+    assert rows["mamba-130m"].tokenizer == "EleutherAI/gpt-neox-20b"
+    assert rows["falcon-mamba-7b"].published_as is None
+
+
+def test_a_bundled_row_takes_its_sizes_from_its_own_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "bundled_dir", lambda: tmp_path)
+    absent = registry._spec("mamba-tiny", {"bundled": True, **BUNDLED})
+    assert (absent.n_parameters, absent.config) == (0, {})
+    tiny_mamba(tmp_path / "mamba-tiny")
+    present = registry._spec("mamba-tiny", {"bundled": True, **BUNDLED})
+    assert present.n_parameters == 26_592
+    assert present.config["hidden_size"] == 32
+    assert present.training_length_tokens == 512
+    path = tmp_path / "mamba-tiny" / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": 256}))
+    assert registry._spec("mamba-tiny", {"bundled": True, **BUNDLED}).training_length_tokens == 256
 
 
 def test_a_registered_name_resolves_with_and_without_a_revision() -> None:

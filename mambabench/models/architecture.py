@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mambabench.errors import CheckpointError
 from mambabench.models import convert
+from mambabench.models.gguf_files import gguf_reading
 from mambabench.models.quiet import quiet
 
 if TYPE_CHECKING:
@@ -39,10 +40,11 @@ def from_native(form: str, config: dict[str, Any], gguf: Path | None = None) -> 
         raise
     except Exception as error:
         detail = (str(error) or type(error).__name__).splitlines()[0]
-        where = f"'{gguf}'" if gguf is not None else "config.json"
-        raise CheckpointError(
-            f"{where} is not a configuration that transformers can read: {detail}"
-        ) from error
+        if gguf is not None:
+            raise CheckpointError(
+                f"'{gguf}' is damaged or of an unknown kind: {detail}", hint="Download it again."
+            ) from error
+        raise CheckpointError(f"transformers cannot read config.json: {detail}") from error
     _require_causal(shape, custom_code="auto_map" in config)
     return shape
 
@@ -50,9 +52,10 @@ def from_native(form: str, config: dict[str, Any], gguf: Path | None = None) -> 
 def _from_gguf(gguf: Path) -> PretrainedConfig:
     from transformers import AutoConfig
 
-    shape: PretrainedConfig = AutoConfig.from_pretrained(
-        str(gguf.parent), gguf_file=gguf.name, local_files_only=True
-    )
+    with gguf_reading():
+        shape: PretrainedConfig = AutoConfig.from_pretrained(
+            str(gguf.parent), gguf_file=gguf.name, local_files_only=True
+        )
     return shape
 
 

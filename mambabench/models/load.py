@@ -20,6 +20,7 @@ from mambabench.errors import CheckpointError, DeviceError, MambabenchError
 from mambabench.models import architecture, convert, official
 from mambabench.models.check import check
 from mambabench.models.device import device_name
+from mambabench.models.gguf_files import forget_readers, gguf_reading
 from mambabench.models.kernel_paths import keep_cpu_on_torch, kernel_path
 from mambabench.models.plan import CheckpointPlan
 from mambabench.models.quiet import quiet
@@ -111,7 +112,9 @@ def _build_transformers(plan: CheckpointPlan, dtype: torch.dtype) -> Any:
             module, info = kind.from_pretrained(None, config=shape, state_dict=state, **options)
         elif plan.format == "gguf":
             file = plan.source.weights[0]
-            module, info = kind.from_pretrained(str(file.parent), gguf_file=file.name, **options)
+            with gguf_reading():
+                module, info = kind.from_pretrained(str(file.parent), gguf_file=file.name, **options)
+            forget_readers()
         else:
             module, info = kind.from_pretrained(
                 str(plan.source.directory), config=shape, local_files_only=True, **options

@@ -9,12 +9,14 @@ Example:
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mambabench.errors import CheckpointError
 from mambabench.fingerprint import digest
 from mambabench.models import hub
+from mambabench.models.gguf_files import gguf_reading
 from mambabench.models.quiet import quiet
 from mambabench.schema import TokenizerRecord
 
@@ -49,7 +51,7 @@ def load_tokenizer(
     if gguf_file is not None:
         options["gguf_file"] = gguf_file
     try:
-        with quiet():
+        with quiet(), gguf_reading() if gguf_file is not None else nullcontext():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(directory), **options)
     except Exception as error:
         detail = (str(error) or type(error).__name__).splitlines()[0]

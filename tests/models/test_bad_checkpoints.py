@@ -165,3 +165,9 @@ def test_cuda_without_cuda(tmp_path: Path) -> None:
 def test_unknown_devices_and_dtypes(tmp_path: Path, options: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="unknown"):
         check(resolve(str(tiny_llama(tmp_path / "m"))), **options)  # type: ignore[arg-type]
+
+
+def test_a_bundled_model_that_was_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mambabench.registry.bundled_dir", lambda: tmp_path)
+    with pytest.raises(CheckpointError, match="bundled model mamba-tiny is not in this installation"):
+        check(resolve("mamba-tiny"))
