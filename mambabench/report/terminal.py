@@ -23,11 +23,14 @@ _VERDICT_STYLE = {"reproduced": "green", "differs": "bold red", "failed": "bold 
 def render(table: ZeroshotTable, stream: TextIO | None = None) -> None:
     """Write the table to a stream, in colour where that is a terminal."""
     from rich.console import Console
+    from rich.text import Text
 
     out = stream or sys.stdout
     width = None if out.isatty() else _WIDTH_OF_FILES
     # Names and texts come from files and models: nothing in them is markup.
     console = Console(file=out, width=width, highlight=False, markup=False, emoji=False)
+    # Above the table rather than as its title, which would be wrapped to the table's width.
+    console.print(Text(_heading(table), style="bold"), soft_wrap=True)
     console.print(_single(table) if len(table.models) == 1 else _side_by_side(table))
 
 
@@ -39,7 +42,7 @@ def as_text(table: ZeroshotTable) -> str:
 
 
 def _single(table: ZeroshotTable) -> Table:
-    drawn = _frame(table)
+    drawn = _frame()
     with_chance = any(r.chance is not None for r in table.rows)
     with_reference = any(r.reference is not None for r in table.rows)
     drawn.add_column("task", no_wrap=True)
@@ -71,7 +74,7 @@ def _single(table: ZeroshotTable) -> Table:
 
 
 def _side_by_side(table: ZeroshotTable) -> Table:
-    drawn = _frame(table)
+    drawn = _frame()
     drawn.add_column("task", no_wrap=True)
     drawn.add_column("metric", no_wrap=True)
     drawn.add_column("n", justify="right", no_wrap=True)
@@ -97,19 +100,17 @@ def _side_by_side(table: ZeroshotTable) -> Table:
     return drawn
 
 
-def _frame(table: ZeroshotTable) -> Table:
+def _heading(table: ZeroshotTable) -> str:
+    who = table.models[0] if len(table.models) == 1 else f"{len(table.models)} models"
+    partial = "   PARTIAL: not all items were scored" if table.partial else ""
+    return f"{who}: {table.title or table.suite}{partial}"
+
+
+def _frame() -> Table:
     from rich import box
     from rich.table import Table
 
-    who = table.models[0] if len(table.models) == 1 else f"{len(table.models)} models"
-    partial = "   PARTIAL: not all items were scored" if table.partial else ""
-    return Table(
-        title=f"{who}: {table.title or table.suite}{partial}",
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False)
 
 
 def _in_column(row: Row) -> Text:
