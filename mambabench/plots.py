@@ -6,6 +6,7 @@ marker as well. Nothing here opens a window: figures are made without pyplot's g
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,10 +37,10 @@ _MOST_NAME_LETTERS = 28
 
 
 def check_figure_path(path: Path) -> None:
-    """Check before anything slow that a figure can be written to a path.
+    """Check before anything slow that a figure can be written to a path; leaves nothing behind.
 
     Raises:
-        UsageError: for an unknown ending or a folder that does not exist.
+        UsageError: for an unknown ending, or a folder that does not exist or cannot be written to.
     """
     if path.suffix.lower() not in FORMATS:
         raise UsageError(
@@ -47,6 +48,15 @@ def check_figure_path(path: Path) -> None:
         )
     if not path.absolute().parent.is_dir():
         raise UsageError(f"the folder of {path} does not exist", hint="Make it first.")
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory", hint="Name a file for the figure.")
+    try:
+        if path.exists():
+            path.open("ab").close()
+        else:
+            tempfile.TemporaryFile(dir=path.absolute().parent).close()
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def zeroshot_profile(table: ZeroshotTable) -> Figure:
@@ -114,12 +124,24 @@ def save(figure: Figure, path: Path) -> None:
     Args:
         figure: what to write.
         path: ends in .svg, .png or .pdf.
+
+    Raises:
+        UsageError: when it cannot be written.
     """
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower(), {})
     from matplotlib import rc_context
 
     with rc_context(_STYLE):
-        figure.savefig(path, dpi=160, metadata=metadata)
+        try:
+            figure.savefig(path, dpi=160, metadata=metadata)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"the figure {path} cannot be written: {error.strerror or error}", hint="Name another place for it."
+    )
 
 
 def _accuracies(table: ZeroshotTable) -> list[Row]:
