@@ -36,6 +36,7 @@ from mambabench.suite_check import SuiteChecker
 from mambabench.taskindex import TaskIndex
 
 _MOST_NAMED = 3
+_EXAMPLE = "For example: `tasks: [hellaswag, {task: arc_easy, metrics: [acc]}]`."
 
 
 class SuiteTask(Record):
@@ -95,7 +96,10 @@ def load_suite(name_or_path: str | Path, *, index: TaskIndex | None = None) -> S
             f"no suite file {path}", hint="`mambabench suites` lists the suites that come with the package."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"suite file {path} cannot be read ({error})") from error
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(
+            f"suite file {path} cannot be read: {why}", hint="A suite is a YAML file with the key 'tasks'."
+        ) from error
     return _parse(content, path, index or TaskIndex.load())
 
 
@@ -140,10 +144,10 @@ def _parse(content: str, path: Path, index: TaskIndex) -> Suite:
     try:
         document = checker.parse(content)
     except yaml.YAMLError as error:
-        raise ConfigError(str(path), [_syntax_mistake(error)]) from None
+        raise ConfigError(str(path), [_syntax_mistake(error)], hint=_EXAMPLE) from None
     plain = checker.check(document, default_name=path.stem)
     if checker.mistakes:
-        raise ConfigError(str(path), checker.mistakes)
+        raise ConfigError(str(path), checker.mistakes, hint=_EXAMPLE)
     return _suite(plain, path)
 
 

@@ -26,6 +26,7 @@ SUFFIXES = (".jsonl", ".parquet")
 _DEEPEST = 4
 _MOST_FOLDERS = 5000
 _LIKE_ENOUGH = 0.7
+_LAYOUT = "A .jsonl file holds one row a line, each a JSON object; a .parquet file holds one table."
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def read_split(path: Path, root: Path, split: str, source: str) -> Split:
         raise UsageError(f"{path} cannot be read ({error.strerror})") from error
     dataset = _parquet(content, path) if path.suffix == ".parquet" else _jsonl(content, path)
     if len(dataset) == 0:
-        raise UsageError(f"{path} holds no rows")
+        raise UsageError(f"{path} holds no rows", hint=_LAYOUT)
     record = DataFileRecord(
         split=split,
         source="bundled" if source == "bundled" else "data-dir",
@@ -133,9 +134,10 @@ def _rows(content: bytes, path: Path) -> Iterator[dict[str, Any]]:
             row = json.loads(line)
         except ValueError as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else "not UTF-8"
-            raise UsageError(f"{path}, line {number}: no JSON ({reason})") from error
+            raise UsageError(f"{path}, line {number}: no JSON ({reason})", hint=_LAYOUT) from error
         if not isinstance(row, dict):
-            raise UsageError(f"{path}, line {number}: no JSON object but a {type(row).__name__}")
+            kind = type(row).__name__
+            raise UsageError(f"{path}, line {number}: no JSON object but a {kind}", hint=_LAYOUT)
         yield row
 
 
