@@ -33,6 +33,11 @@ WEIGHT_NAMES = (
 ADAPTER_WEIGHT_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
 _INDEX_SUFFIX = ".index.json"
 _MAX_HEADER_BYTES = 100_000_000
+# Magic, version, number of tensors, number of metadata entries; and the least that one of each takes:
+# a tensor's name length, dimensions, type and offset, and an entry's key length, type and value.
+_GGUF_HEAD = struct.Struct("<4sIQQ")
+_GGUF_TENSOR_BYTES = 24
+_GGUF_ENTRY_BYTES = 13
 _LOOKED_FOR = f"{CONFIG} with {', '.join(WEIGHT_NAMES)}; a single .gguf file; or {ADAPTER_CONFIG}"
 
 
@@ -104,10 +109,14 @@ def nothing_there(path: Path | str) -> CheckpointError:
     )
 
 
-def native_format(config: dict[str, Any]) -> Literal["mamba_ssm", "transformers"]:
+def native_format(config: dict[str, Any], where: Path | str = CONFIG) -> Literal["mamba_ssm", "transformers"]:
     """Tell whose configuration this is: mamba_ssm names the width `d_model`, transformers `hidden_size`.
 
     Conversions published by transformers keep mamba_ssm's keys beside their own, so `hidden_size` decides.
+
+    Args:
+        config: the content of a `config.json`.
+        where: what an error calls it.
 
     Raises:
         CheckpointError: neither; the message says what was looked for.
@@ -117,7 +126,7 @@ def native_format(config: dict[str, Any]) -> Literal["mamba_ssm", "transformers"
     if "model_type" in config:
         return "transformers"
     raise CheckpointError(
-        f"{CONFIG} describes no known architecture",
+        f"'{where}' describes no known architecture",
         hint="Looked for `model_type` (transformers) or `d_model` and `n_layer` (mamba_ssm).",
     )
 
@@ -126,14 +135,16 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in `path`.
 
     Raises:
-        CheckpointError: not JSON, or not an object.
+        CheckpointError: cannot be read, not JSON, or not an object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"), object_hook=_infinities)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"'{path}' is not readable JSON: {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"'{path}' cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"it is not readable JSON ({error})") from error
     if not isinstance(value, dict):
-        raise CheckpointError(f"'{path}' holds no JSON object")
+        raise _damaged(path, "it holds no JSON object")
     return value
 
 
@@ -182,10 +193,22 @@ def _inspect_file(path: Path) -> CheckpointFiles:
             f"'{path}' is a file of an unknown kind",
             hint="Only a .gguf file can be named by itself; for other formats name the directory.",
         )
-    with path.open("rb") as stream:
-        if stream.read(4) != b"GGUF":
-            raise _damaged(path, "it does not begin with GGUF's magic bytes")
+    _check_gguf_header(path)
     return CheckpointFiles("gguf", path.parent, {}, (path,))
+
+
+def _check_gguf_header(path: Path) -> None:
+    with path.open("rb") as stream:
+        head = stream.read(_GGUF_HEAD.size)
+    if head[:4] != b"GGUF":
+        raise _damaged(path, "it does not begin with GGUF's magic bytes")
+    if len(head) < _GGUF_HEAD.size:
+        raise _damaged(path, f"truncated: it is {len(head)} bytes long, too short for a header")
+    _, version, n_tensors, n_entries = _GGUF_HEAD.unpack(head)
+    least = _GGUF_HEAD.size + n_tensors * _GGUF_TENSOR_BYTES + n_entries * _GGUF_ENTRY_BYTES
+    # Version 1 and big-endian files count in another way; the reader complains about them.
+    if version in (2, 3) and least > path.stat().st_size:
+        raise _damaged(path, f"its header announces {n_tensors} tensors, more than it can hold")
 
 
 def _inspect_adapter(path: Path) -> CheckpointFiles:
@@ -204,7 +227,7 @@ def _inspect_adapter(path: Path) -> CheckpointFiles:
 
 def _inspect_directory(path: Path, *, need_weights: bool) -> CheckpointFiles:
     config = read_json(path / CONFIG)
-    kind = native_format(config)
+    kind = native_format(config, path / CONFIG)
     metadata = [path / CONFIG]
     if not need_weights:
         return CheckpointFiles(kind, path, config, (), tuple(metadata))

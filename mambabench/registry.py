@@ -145,6 +145,10 @@ def resolve(text: str, *, need_weights: bool = True) -> ModelRef:
     if typed.startswith("hf:"):
         return _resolve_hub(typed)
     name, revision = _split_revision(typed)
+    if not name:
+        raise UsageError(
+            f"'{typed}' names no model before its revision", hint="`mambabench models` lists all."
+        )
     registry = load_registry()
     if name in registry:
         return _resolve_registered(typed, registry[name], revision)
@@ -199,7 +203,10 @@ def _resolve_registered(text: str, spec: ModelSpec, revision: str | None) -> Mod
     revision = _checked_revision(revision, text)
     if spec.bundled:
         if revision is not None:
-            raise UsageError(f"'{spec.name}' comes with the package and has no revisions")
+            raise UsageError(
+                f"'{spec.name}' comes with the package and has no revisions",
+                hint=f"Leave out '@{revision}'.",
+            )
         return ModelRef(text, spec.name, "registry", spec=spec, path=bundled_dir() / spec.name)
     name = spec.name if revision is None else f"{spec.name}@{revision}"
     return ModelRef(text, name, "registry", spec=spec, hub_id=spec.hub_id, revision=revision)

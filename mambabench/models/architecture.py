@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 
-def from_native(form: str, config: dict[str, Any], gguf: Path | None = None) -> PretrainedConfig | None:
+def from_native(
+    form: str, config: dict[str, Any], gguf: Path | None = None, *, where: Path | str = "config.json"
+) -> PretrainedConfig | None:
     """Return transformers' configuration, or None for a model that only mamba_ssm can run.
 
     Args:
         form: "mamba_ssm", "transformers" or "gguf".
         config: the checkpoint's `config.json`; ignored for GGUF.
         gguf: the GGUF file, whose header carries the configuration.
+        where: what an error calls the configuration.
 
     Raises:
         CheckpointError: an unknown architecture, one that is no causal language model, or a damaged file.
@@ -39,12 +42,14 @@ def from_native(form: str, config: dict[str, Any], gguf: Path | None = None) -> 
     except CheckpointError:
         raise
     except Exception as error:
-        detail = (str(error) or type(error).__name__).splitlines()[0]
+        detail = " ".join(str(error).split()) or type(error).__name__
         if gguf is not None:
             raise CheckpointError(
                 f"'{gguf}' is damaged or of an unknown kind: {detail}", hint="Download it again."
             ) from error
-        raise CheckpointError(f"transformers cannot read config.json: {detail}") from error
+        raise CheckpointError(
+            f"'{where}' cannot be read by transformers: {detail}", hint="Correct it, or download it again."
+        ) from error
     _require_causal(shape, custom_code="auto_map" in config)
     return shape
 

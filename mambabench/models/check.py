@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from mambabench.checkpoint_files import CheckpointFiles
-from mambabench.errors import CheckpointError, ExtraMissingError, UsageError
+from mambabench.checkpoint_files import CONFIG, CheckpointFiles
+from mambabench.errors import CheckpointError, ExtraMissingError
 from mambabench.models import architecture, convert, hashing, hub, official
 from mambabench.models import tokenizer as tokenizers
 from mambabench.models.device import pick_device, pick_dtype
 from mambabench.models.locate import Located, locate, with_weights
-from mambabench.models.plan import CheckpointPlan
+from mambabench.models.plan import CheckpointPlan, require_window
 from mambabench.models.weights import embedding_shape, tensor_shapes
 from mambabench.registry import ModelRef
 from mambabench.schema import AdapterRecord, TokenizerRecord, WeightsKind
@@ -40,6 +40,7 @@ def check(
     seed: int = 0,
     max_length: int | None = None,
     tokenizer: str | None = None,
+    located: Located | None = None,
 ) -> CheckpointPlan:
     """Find a checkpoint's files, look at their headers, load its tokenizer and hash it.
 
@@ -53,6 +54,7 @@ def check(
         seed: of random weights.
         max_length: longest window in tokens; by default the length that the model was trained on.
         tokenizer: a directory or Hub id to take the tokenizer from instead.
+        located: what `locate(ref, weights)` returned, where that was asked before.
 
     Raises:
         UsageError: an argument's value.
@@ -61,13 +63,13 @@ def check(
         HubUnreachableError: something is not on this machine and the Hub does not answer.
         ExtraMissingError: only mamba_ssm on a GPU can run it.
     """
-    if max_length is not None and max_length < 2:
-        raise UsageError(f"a window of {max_length} tokens scores nothing", hint="Use 2 or more.")
+    require_window(max_length)
     pick_dtype(dtype, device="cpu", stored="")  # a mistyped one is reported before the Hub is asked
     chosen_device = pick_device(device)
-    located = locate(ref, weights)
+    located = located or locate(ref, weights)
     implementation = _implementation(located, chosen_device)
-    shape = architecture.from_native(located.format, located.config, located.gguf)
+    where = CONFIG if located.files is None else located.files.directory / CONFIG
+    shape = architecture.from_native(located.format, located.config, located.gguf, where=where)
     config = located.config if shape is None or located.format == "mamba_ssm" else shape.to_dict()
     rows = convert.stored_rows(config) if shape is None else architecture.vocab_rows(shape)
     loaded, record = _tokenizer(located, tokenizer, rows)

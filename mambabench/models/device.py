@@ -17,6 +17,21 @@ _DTYPES = {
 }  # fmt: skip
 
 
+def parse_device(text: str) -> tuple[str, int]:
+    """Return ("auto" | "cpu" | "cuda", index) without looking at the machine.
+
+    Raises:
+        UsageError: another word.
+    """
+    wanted = text.strip().lower()
+    match = re.fullmatch(r"cuda(?::(\d+))?", wanted)
+    if match is not None:
+        return "cuda", int(match.group(1) or 0)
+    if wanted not in ("auto", "cpu"):
+        raise UsageError(f"unknown device '{text}'", hint="Use auto, cpu, cuda or cuda:1.")
+    return wanted, 0
+
+
 def pick_device(text: str) -> str:
     """Return "cpu" or "cuda:i" for "auto", "cpu", "cuda" or "cuda:i".
 
@@ -24,23 +39,22 @@ def pick_device(text: str) -> str:
         UsageError: another word.
         DeviceError: a GPU that is not there.
     """
-    wanted = text.strip().lower()
-    if wanted == "cpu":
+    kind, index = parse_device(text)
+    if kind == "cpu":
         return "cpu"
-    match = re.fullmatch(r"cuda(?::(\d+))?", wanted)
-    if wanted != "auto" and match is None:
-        raise UsageError(f"unknown device '{text}'", hint="Use auto, cpu, cuda or cuda:1.")
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if match is None:
+    if kind == "auto":
         return "cuda:0" if count else "cpu"
     if count == 0:
         why = "this PyTorch is built without CUDA" if torch.version.cuda is None else "no GPU is visible"
         raise DeviceError(f"'{text}' cannot be used: {why}", hint="`--device cpu` works everywhere.")
-    index = int(match.group(1) or 0)
     if index >= count:
-        raise DeviceError(f"'{text}' cannot be used: this machine has {count} GPUs, counted from 0")
+        raise DeviceError(
+            f"'{text}' cannot be used: this machine has {count} GPUs, counted from 0",
+            hint=f"The last one is cuda:{count - 1}.",
+        )
     return f"cuda:{index}"
 
 

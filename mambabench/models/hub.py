@@ -180,9 +180,10 @@ def _must_not_ask() -> bool:
 
 
 def _unreachable_error(hub_id: str, need: Need, why: str) -> HubUnreachableError:
+    ask = "Unset HF_HUB_OFFLINE, or download" if _must_not_ask() else "Download"
     return HubUnreachableError(
         f"{hub_id} is not in the local cache and {why}",
-        hint=f"Looked for {_LOOKED_FOR[need]}. Download it elsewhere with `hf download {hub_id}` and "
+        hint=f"Looked for {_LOOKED_FOR[need]}. {ask} it elsewhere with `hf download {hub_id}` and "
         f"{_WAYS_OUT[need]}, or set HF_HOME to a cache that has it.",
     )
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from mambabench import checkpoint_files
 from mambabench.checkpoint_files import CheckpointFiles
-from mambabench.errors import CheckpointError, UsageError
+from mambabench.errors import CheckpointError, HubUnreachableError, UsageError
 from mambabench.models import hub
 from mambabench.models.plan import Format
 from mambabench.registry import ModelRef, ModelSpec, from_files, load_registry
@@ -109,12 +109,25 @@ def _from_hub(ref: ModelRef, weights: WeightsKind) -> Located:
 def _from_files(files: CheckpointFiles, ref: ModelRef, weights: WeightsKind) -> Located:
     if files.kind == "adapter":
         if weights == "random":
-            raise UsageError(f"{ref.name} is an adapter, and random weights have none")
+            raise UsageError(
+                f"{ref.name} is an adapter, and random weights have none", hint="Name its base model instead."
+            )
         base = ref.base or from_files(ref.text, files).base
         assert base is not None
-        return replace(locate(base, weights), adapter=files)
+        return replace(_locate_base(base, files.directory / checkpoint_files.ADAPTER_CONFIG), adapter=files)
     if files.kind == "gguf":
         if weights == "random":
             raise UsageError("random weights cannot be built from a GGUF file", hint="Name a directory.")
         return Located("gguf", {}, files)
     return Located(files.kind, files.config, files)
+
+
+def _locate_base(base: ModelRef, named_in: Path) -> Located:
+    try:
+        return locate(base, "pretrained")
+    except HubUnreachableError as error:
+        raise HubUnreachableError(
+            f"the adapter's base model {error.message}",
+            hint=f"Download it elsewhere with `hf download {base.hub_id}` and write its directory as "
+            f"base_model_name_or_path into {named_in}, or set HF_HOME to a cache that has it.",
+        ) from error

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from mambabench.errors import UsageError
 from mambabench.fingerprint import digest
 from mambabench.models import convert
 from mambabench.models.record import config_digest
@@ -24,6 +25,18 @@ if TYPE_CHECKING:
     from mambabench.checkpoint_files import CheckpointFiles
 
 Format = Literal["mamba_ssm", "transformers", "gguf"]
+
+
+def require_window(max_length: int | None) -> None:
+    """Refuse a window, in tokens, that leaves nothing to predict.
+
+    Raises:
+        UsageError: shorter than 2.
+    """
+    if max_length is not None and max_length < 2:
+        raise UsageError(
+            f"a window of {max_length} tokens scores nothing", hint="Use --max-length 2 or more."
+        )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mambabench.errors import CheckpointError
+from mambabench.errors import CheckpointError, UsageError
 from mambabench.fingerprint import digest
 from mambabench.models import hub
 from mambabench.models.gguf_files import gguf_reading
@@ -40,11 +40,8 @@ def load_tokenizer(
     Raises:
         CheckpointError: no tokenizer there, or one that cannot be read.
     """
-    if gguf_file is None and not hub.has_tokenizer(directory):
-        raise CheckpointError(
-            f"'{directory}' has no tokenizer",
-            hint=f"Looked for {', '.join(hub.TOKENIZER_CORE)}. Name another with `--tokenizer DIR`.",
-        )
+    if gguf_file is None:
+        require_tokenizer(directory)
     from transformers import AutoTokenizer
 
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -63,6 +60,19 @@ def load_tokenizer(
     return tokenizer, record
 
 
+def require_tokenizer(directory: Path) -> None:
+    """Look whether a directory carries a tokenizer.
+
+    Raises:
+        CheckpointError: it does not.
+    """
+    if not hub.has_tokenizer(directory):
+        raise CheckpointError(
+            f"'{directory}' has no tokenizer",
+            hint=f"Looked for {', '.join(hub.TOKENIZER_CORE)}. Name another with `--tokenizer DIR`.",
+        )
+
+
 def count_tokens(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return one more than the largest id that the tokenizer can produce."""
     return max(tokenizer.get_vocab().values(), default=-1) + 1
@@ -76,15 +86,27 @@ def locate(text: str) -> tuple[Path, str]:
 
     Returns:
         Its directory and what a record calls its source.
+
+    Raises:
+        UsageError: neither a directory, nor a registered model, nor a Hub id.
+        CheckpointError: a directory without a tokenizer.
+        HubUnreachableError: on the Hub only, which does not answer.
     """
     path = Path(text).expanduser()
-    if path.is_file():
+    if path.is_file() and path.name in hub.TOKENIZER_CORE:
         path = path.parent
     if path.is_dir():
+        require_tokenizer(path)
         return path, path.resolve().name
     from mambabench.registry import resolve
 
-    ref = resolve(text if text.startswith("hf:") or text.count("/") != 1 else f"hf:{text}")
+    try:
+        ref = resolve(text if text.startswith(("hf:", "/", ".")) or text.count("/") != 1 else f"hf:{text}")
+    except (UsageError, CheckpointError) as error:
+        raise UsageError(
+            f"--tokenizer '{text}' is no directory, registered model or Hub id",
+            hint="Name a directory with tokenizer.json, a model of `mambabench models`, or hf:org/name.",
+        ) from error
     if ref.spec is not None and not ref.spec.bundled:
         return hub.find(ref.spec.tokenizer, None, need="tokenizer").directory, ref.spec.tokenizer
     if ref.path is not None:
