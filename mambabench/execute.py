@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import platform
 import time
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mambabench import __version__
-from mambabench.errors import CellsFailedError, MambabenchError, UsageError
+from mambabench.errors import CellsFailedError, MambabenchError
 from mambabench.fingerprint import digest
 from mambabench.progress import Progress, progress
 from mambabench.schema import CellRecord, RunManifest, SettingsRecord, TaskRecord
@@ -23,6 +22,7 @@ from mambabench.schema import CellRecord, RunManifest, SettingsRecord, TaskRecor
 if TYPE_CHECKING:
     from mambabench.models.base import LoadedModel
     from mambabench.models.load import CheckpointPlan
+    from mambabench.models.locate import Located
     from mambabench.registry import ModelRef
     from mambabench.report.zeroshot import ZeroshotTable
     from mambabench.store import RunDir
@@ -108,18 +108,29 @@ def run_zeroshot(options: ZeroshotOptions) -> ZeroshotOutcome:
             their cells.
         KeyboardInterrupt: when interrupted; every answer so far is kept.
     """
-    from mambabench.registry import resolve
+    from mambabench.preflight import look_ahead
     from mambabench.store import Store
 
-    refs = _told_apart(
-        [resolve(text, need_weights=options.weights == "pretrained") for text in options.models]
+    found = look_ahead(
+        options.models,
+        options.suite.tasks,
+        out=options.out,
+        data_dir=options.data_dir,
+        weights=options.weights,
+        device=options.device,
+        max_length=options.max_length,
+        tokenizer=options.tokenizer,
     )
-    store = Store(options.out)
-    store.check_writable()
-    plans = [_check(ref, options) for ref in refs]
+    plans = [_check(ref, located, options) for ref, located in found]
     tasks = _prepare(options)
-    with store.open_run(_manifest(options, plans)) as run:
-        cells = [c for plan in plans for c in _cells(plan, tasks, options, run)]
+    store, manifest = Store(options.out), _manifest(options, plans)
+    # Requests are built before a run is made, since rows may turn out to be wrong here; for all of a
+    # large suite that takes a while, after which it would be late to learn of another process.
+    store.check_free(manifest)
+    cells = [c for plan in plans for c in _cells(plan, tasks, options)]
+    with store.open_run(manifest) as run:
+        for cell in cells:
+            cell.done = run.cell(cell.fingerprint)
         missing = [c for c in cells if c.done is None or c.done.status != "ok"]
         total = sum(c.n_requests for c in missing)
         with progress(total, "zeroshot") as bar:
@@ -140,20 +151,7 @@ def run_zeroshot(options: ZeroshotOptions) -> ZeroshotOutcome:
         )
 
 
-def _told_apart(refs: Sequence[ModelRef]) -> list[ModelRef]:
-    """Give models whose short names are equal the names that were typed.
-
-    Raises:
-        UsageError: when the same model is given twice.
-    """
-    texts = Counter(ref.text for ref in refs)
-    if repeated := [text for text, n in texts.items() if n > 1]:
-        raise UsageError(f"model '{repeated[0]}' is given {texts[repeated[0]]} times", hint="Name it once.")
-    names = Counter(ref.name for ref in refs)
-    return [replace(ref, name=ref.text) if names[ref.name] > 1 else ref for ref in refs]
-
-
-def _check(ref: ModelRef, options: ZeroshotOptions) -> CheckpointPlan:
+def _check(ref: ModelRef, located: Located, options: ZeroshotOptions) -> CheckpointPlan:
     from mambabench.models.load import check
 
     plan = check(
@@ -164,6 +162,7 @@ def _check(ref: ModelRef, options: ZeroshotOptions) -> CheckpointPlan:
         seed=options.seed,
         max_length=options.max_length,
         tokenizer=options.tokenizer,
+        located=located,
     )
     if options.apply_chat_template:
         from mambabench.tasks.chat import require_chat_template
@@ -221,16 +220,14 @@ def _manifest(options: ZeroshotOptions, plans: Sequence[CheckpointPlan]) -> RunM
     )
 
 
-def _cells(
-    plan: CheckpointPlan, tasks: Sequence[PreparedTask], options: ZeroshotOptions, run: RunDir
-) -> list[_Cell]:
-    """Build every task's requests for one model and look up what is there already."""
+def _cells(plan: CheckpointPlan, tasks: Sequence[PreparedTask], options: ZeroshotOptions) -> list[_Cell]:
+    """Build every task's requests for one model."""
     from mambabench.tasks.evaluate import build_requests
 
     chat = _chat(options)
     cells = []
+    lm = _backend(plan, None, None, options, None) if chat.apply_chat_template else None
     for prepared in tasks:
-        lm = _backend(plan, None, run, options, None) if chat.apply_chat_template else None
         built = build_requests(prepared.task, lm, limit=options.limit, chat=chat)
         n_docs = len({i.doc_id for i in prepared.task.instances})
         record = prepared.record.model_copy(update={"n_docs": n_docs, "requests_sha256": built.sha256})
@@ -243,9 +240,7 @@ def _cells(
                 "lm_eval": _lm_eval_version(),
             }
         )
-        cells.append(
-            _Cell(plan, prepared, record, built.n_requests, fingerprint, options.limit, run.cell(fingerprint))
-        )
+        cells.append(_Cell(plan, prepared, record, built.n_requests, fingerprint, options.limit))
     return cells
 
 
@@ -274,15 +269,17 @@ def _compute_cell(
     cell: _Cell, model: LoadedModel, options: ZeroshotOptions, run: RunDir, bar: Progress
 ) -> None:
     from mambabench.tasks.evaluate import build_requests, score_task
+    from mambabench.tasks.quiet import remarks
 
     chat = _chat(options)
     backend = _backend(cell.plan, model, run, options, bar, cell.notes)
     began_s = time.perf_counter()
     try:
-        if len(options.models) > 1:
-            # Tasks are shared by all models, and a chat template gives each its own prompts.
-            build_requests(cell.prepared.task, backend, limit=cell.limit, chat=chat)
-        score = score_task(cell.prepared.name, cell.prepared.task, backend, limit=cell.limit, chat=chat)
+        with remarks(lambda line: cell.notes.append(f"{cell.prepared.name}: lm-eval says: {line}")):
+            if len(options.models) > 1:
+                # Tasks are shared by all models, and a chat template gives each its own prompts.
+                build_requests(cell.prepared.task, backend, limit=cell.limit, chat=chat)
+            score = score_task(cell.prepared.name, cell.prepared.task, backend, limit=cell.limit, chat=chat)
     except Exception as error:
         cell.done = _failed(cell, error)
         run.write_cell(cell.done, [])
@@ -341,12 +338,12 @@ def _failed(cell: _Cell, error: Exception) -> CellRecord:
 def _backend(
     plan: CheckpointPlan,
     model: LoadedModel | None,
-    run: RunDir,
+    run: RunDir | None,
     options: ZeroshotOptions,
     bar: Progress | None,
     notes: list[str] | None = None,
 ) -> Any:
-    from mambabench.tasks.lm_eval_backend import MambabenchLM
+    from mambabench.tasks.lm_eval_backend import MambabenchLM, MemoryAnswers
 
     def note(text: str) -> None:
         if notes is not None:
@@ -357,7 +354,7 @@ def _backend(
     return MambabenchLM.over(
         tokenizer=plan.tokenizer,
         max_length=plan.max_length,
-        answers=run.answers(plan.fingerprint, _answers_key(plan, options)),
+        answers=run.answers(plan.fingerprint, _answers_key(plan, options)) if run else MemoryAnswers(),
         model=model,
         batch_size=options.batch_size,
         advance=bar.advance if bar is not None else lambda n: None,

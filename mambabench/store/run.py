@@ -76,6 +76,15 @@ class Store:
             stream.write(bytes(_PROBE_BYTES))
             os.fsync(stream.fileno())
 
+    def check_free(self, manifest: RunManifest) -> None:
+        """Find out whether another process is writing the run that `open_run` would resume.
+
+        Raises:
+            StoreError: it is; named with its host.
+        """
+        if (path := self._find(manifest)) is not None:
+            _acquire(path).release()
+
     def runs(self) -> list[StoredRun]:
         """Return all runs whose manifest can be read, oldest first; needs no lock."""
         found: list[StoredRun] = []

@@ -71,15 +71,33 @@ def prepare(
     """
     index = index or TaskIndex.load()
     source = DataSource(data_dir)
-    wanted = [
+    if missing := source.find_missing(_wanted(suite_tasks, index)):
+        raise source.error(missing)
+    with quiet():
+        return _build_all(suite_tasks, index, source, limit)
+
+
+def require_files(suite_tasks: Sequence[SuiteTask], *, data_dir: Path | None = None) -> None:
+    """Find out from file names alone, in milliseconds, which data sets a directory lacks.
+
+    What comes from the Hub is passed over: `prepare` asks for it.
+
+    Raises:
+        DataMissingError: naming every missing data set and where it was looked for.
+        UsageError: when the directory does not exist.
+    """
+    source = DataSource(data_dir)
+    if missing := source.find_missing(_wanted(suite_tasks, TaskIndex.load()), files_only=True):
+        raise source.error(missing)
+
+
+def _wanted(suite_tasks: Sequence[SuiteTask], index: TaskIndex) -> list[tuple[TaskEntry, int]]:
+    """Return each task of a suite with its number of worked examples."""
+    return [
         (entry, _shots(entry.num_fewshot, task.num_fewshot))
         for task in suite_tasks
         for entry in map(index.get, index.leaves(task.task))
     ]
-    if missing := source.find_missing(wanted):
-        raise source.error(missing)
-    with quiet():
-        return _build_all(suite_tasks, index, source, limit)
 
 
 def _shots(in_yaml: int | None, asked: int | None) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -26,3 +27,31 @@ def quiet() -> Iterator[None]:
         datasets.logging.set_verbosity(verbosity)
         if not bars:
             datasets.enable_progress_bars()
+
+
+@contextmanager
+def remarks(note: Callable[[str], None]) -> Iterator[None]:
+    """Collect lm-eval's warnings instead of letting it print them.
+
+    Args:
+        note: called at the end with each warning's first line, repeated ones once with their number.
+    """
+    logger = logging.getLogger("lm_eval")
+    heard: Counter[str] = Counter()
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines = [line.strip() for line in record.getMessage().splitlines() if line.strip()]
+            heard[lines[0] if lines else record.levelname] += 1
+
+    listener = Listener(logging.WARNING)
+    propagates = logger.propagate
+    logger.addHandler(listener)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.propagate = propagates
+        logger.removeHandler(listener)
+        for line, times in heard.items():
+            note(line if times == 1 else f"{line} ({times} times)")

@@ -53,8 +53,9 @@ class DataSource:
 
     def __post_init__(self) -> None:
         if self.data_dir is not None and not self.data_dir.is_dir():
+            wrong = "is not a directory" if self.data_dir.exists() else "does not exist"
             raise UsageError(
-                f"data directory {self.data_dir} does not exist",
+                f"data directory {self.data_dir} {wrong}",
                 hint="It holds <data set id>/<configuration>/<split>.jsonl.",
             )
 
@@ -93,16 +94,21 @@ class DataSource:
             self._read[path] = read_split(path, root, split, "bundled" if bundled else "data-dir")
         return self._read[path]
 
-    def find_missing(self, tasks: Iterable[tuple[TaskEntry, int]]) -> list[Missing]:
+    def find_missing(
+        self, tasks: Iterable[tuple[TaskEntry, int]], *, files_only: bool = False
+    ) -> list[Missing]:
         """Return every split that tasks need and that cannot be had, Hub data sets being loaded for it.
 
         Args:
+            files_only: look for files by name and pass over what would come from the Hub.
             tasks: (task, worked examples in each prompt); tasks that make their own data or are
                 defined in Python are passed over: what they need is known when they are built.
         """
         missing = []
         for entry, num_fewshot in tasks:
             if not entry.dataset_path or entry.makes_own_data:
+                continue
+            if files_only and self.root(entry.dataset_path) is None:
                 continue
             for split in needed_splits(entry, num_fewshot):
                 reason = self._why_missing(entry, split)
@@ -163,7 +169,7 @@ class DataSource:
                 "or leave --data-dir out to use the Hub, or choose other tasks."
             )
         return (
-            "Go online once so that the Hub's cache holds it, or set HF_ENDPOINT to a mirror, "
+            "Go online once so that the Hub's cache holds them, or set HF_ENDPOINT to a mirror, "
             f"or give the rows as files with --data-dir DIR: DIR/{layout}."
         )
 
