@@ -45,7 +45,10 @@ class MambabenchError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message}. {self.hint}" if self.hint else self.message
+        # A message that quotes another library's may end in a stop of its own.
+        message = self.message.rstrip(".")
+        stop = "" if message.endswith("?") else "."
+        return f"{message}{stop} {self.hint}" if self.hint else self.message
 
 
 class UsageError(MambabenchError):

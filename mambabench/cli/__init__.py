@@ -10,6 +10,7 @@ import importlib
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -79,34 +80,82 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and turn errors into one line and an exit code."""
-    _quiet_libraries()
     signal.signal(signal.SIGTERM, _interrupt)
+    _open_closed_streams()
+    _quiet_libraries()
     sys.exit(_run(sys.argv[1:]))
 
 
 def _run(args: list[str]) -> int:
     try:
-        result = cli.main(args=args, prog_name="mambabench", standalone_mode=False)
+        result = _invoke(args)
+        sys.stdout.flush()
     except MambabenchError as error:
         _say(f"error: {error}")
         return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        _say(error.format_message())
+        return 2
     except click.ClickException as error:
-        _say(f"error: {error.format_message()}")
-        if isinstance(error, click.UsageError) and error.ctx is not None:
-            _say(f"hint: {error.ctx.command_path} --help")
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        hint = f"See `{context.command_path} --help`." if context is not None else ""
+        _say(f"error: {MambabenchError(error.format_message(), hint=hint)}")
         return 2
     except (KeyboardInterrupt, click.Abort):
         _say("interrupted: what was answered is kept, and the same command goes on from there")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader went away (`| head`); a second error at exit would only confuse.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader went away (`| head`).
+        _drop_output()
         return 0
+    except SystemExit as error:
+        # rich answers that by itself.
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        return 0
+    except OSError as error:
+        _drop_output()
+        where = f" ({error.filename})" if error.filename else ""
+        _say(f"error: {error.strerror or error}{where}")
+        return MambabenchError.exit_code
+    except Exception:
+        # Python's own exit code for this is 1, which here means that a gate failed.
+        import traceback
+
+        _say(f"{traceback.format_exc()}error: this is a fault of mambabench; what was answered is kept.")
+        return MambabenchError.exit_code
     return result if isinstance(result, int) else 0
 
 
+def _invoke(args: list[str]) -> Any:
+    if "_MAMBABENCH_COMPLETE" in os.environ:
+        return cli.main(args=args, prog_name="mambabench")
+    # Not by `cli.main`, which answers an interruption with an empty line and a closed pipe with exit code 1.
+    try:
+        with cli.make_context("mambabench", list(args)) as context:
+            return cli.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+
+
 def _say(line: str) -> None:
-    click.echo(line, err=True)
+    with suppress(OSError):
+        click.echo(line, err=True)
+
+
+def _drop_output() -> None:
+    """Send what is left in stdout's buffer nowhere: a second error at exit would only confuse."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _open_closed_streams() -> None:
+    """Give a process that was started without stdout or stderr (`>&-`) streams that lead nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
 
 
 def _interrupt(signum: int, frame: Any) -> None:

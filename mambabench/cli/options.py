@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -28,6 +29,30 @@ def positive_int(ctx: click.Context, param: click.Parameter, value: str | None) 
             f"{name} '{value}' is not a whole number from 1 up", hint=f"Leave {name} out for the default."
         )
     return number
+
+
+def not_empty(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Refuse the empty text that a shell variable leaves when it is not set.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    from mambabench.errors import UsageError
+
+    if value is not None and not value.strip():
+        name = param.opts[-1]
+        raise UsageError(f"{name} is empty", hint="Give it a value, or drop the option for its default.")
+    return value
+
+
+def some_path(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+    """Parse a path; an empty one, which would silently mean the current directory, is refused.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    text = not_empty(ctx, param, value)
+    return None if text is None else Path(text)
 
 
 def print_json(value: Any) -> None:

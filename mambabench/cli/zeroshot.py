@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mambabench.cli.options import positive_int, print_json
+from mambabench.cli.options import not_empty, positive_int, print_json, some_path
 
 if TYPE_CHECKING:
     from mambabench.execute import ZeroshotOptions, ZeroshotOutcome
@@ -34,7 +34,9 @@ Examples:
     "--model", "models", multiple=True, required=True, metavar="NAME|hf:ORG/NAME|PATH",
     help="Registry name, Hub id or directory; may be repeated. NAME@REVISION picks a revision.",
 )  # fmt: skip
-@click.option("--suite", metavar="NAME|FILE.yaml", help=f"Suite to run. [default: {_DEFAULT_SUITE}]")
+@click.option(
+    "--suite", callback=not_empty, metavar="NAME|FILE.yaml", help=f"Suite to run. [default: {_DEFAULT_SUITE}]"
+)
 @click.option(
     "--task",
     "tasks",
@@ -52,13 +54,13 @@ Examples:
     help="Score only the first N documents of each task; the result is marked partial.",
 )
 @click.option(
-    "--data-dir", type=click.Path(path_type=Path), metavar="DIR",
+    "--data-dir", callback=some_path, metavar="DIR",
     help="Read data sets from DIR/<data set id>/<config>/<split>.jsonl (or .parquet) instead of the Hub.",
 )  # fmt: skip
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
+    callback=some_path,
+    default="results",
     show_default=True,
     metavar="DIR",
     help="Where runs are kept.",
@@ -95,7 +97,9 @@ Examples:
     metavar="TOKENS",
     help="Longest window scored at once. [default: the model's]",
 )
-@click.option("--tokenizer", metavar="DIR|ORG/NAME", help="Another tokenizer than the model's own.")
+@click.option(
+    "--tokenizer", callback=not_empty, metavar="DIR|ORG/NAME", help="Another tokenizer than the model's own."
+)
 @click.option(
     "--apply-chat-template", is_flag=True, help="Dress prompts up with the tokenizer's chat template."
 )
@@ -110,7 +114,7 @@ Examples:
 )
 @click.option(
     "--plot",
-    type=click.Path(path_type=Path),
+    callback=some_path,
     metavar="FILE.svg|png|pdf",
     help="Draw the accuracies with their intervals.",
 )
