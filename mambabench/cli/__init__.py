@@ -103,6 +103,9 @@ def _run(args: list[str]) -> int:
         return 2
     except (KeyboardInterrupt, click.Abort):
         _say("interrupted: what was answered is kept, and the same command goes on from there")
+        # Under `python -m`, CPython ends by the signal instead of by our exit code if the interruption
+        # fell into code given as text, as dataclasses make it. Other such code lets it forget.
+        exec("")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader went away (`| head`).

@@ -421,15 +421,27 @@ def test_an_interruption_while_libraries_are_imported(data: Path, model: Path, w
     assert list(Path().iterdir()) == []
 
 
+def test_an_interruption_of_generated_code_ends_with_the_same_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text(
+        "import sys\nfrom mambabench import cli\n"
+        "cli._invoke = lambda args: exec('import os, time; os.kill(os.getpid(), 2); time.sleep(9)')\n"
+        "cli.main()\n"
+    )
+    program = [sys.executable, "-m", "interrupted"]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.slow
 def test_two_writers_and_an_interrupted_run_that_goes_on(
     tmp_path: Path,
-    model: Path,
     fails: Callable[..., str],
 ) -> None:
     rows = [PIQA | {"goal": f"goal {i} " * 9} for i in range(600)]
     write_jsonl(tmp_path / "baber" / "piqa" / "validation.jsonl", rows)
-    command = ("--model", model, *TASKS, "--data-dir", tmp_path, "--batch-size", "16")
+    model = tiny_neox(tmp_path / "neox")
+    command = ("--model", model, *TASKS, "--data-dir", tmp_path, "--batch-size", "2")
     process = start(*command)
     try:
         # More than a log's heading.
