@@ -6,6 +6,7 @@
     │   ├── ConfigError             2  a YAML file with one or more mistakes, all listed
     │   └── StoreError              2  results cannot be written, or are being written by another process
     ├── CellsFailedError            3  some cells of a run failed; the others are kept
+    ├── NotANumberError             3  a model's output is not a number
     ├── MissingError                4  something is needed that is not there
     │   ├── CheckpointError         4  no checkpoint there, or half of one, or a damaged or unsafe one
     │   ├── HubUnreachableError     4  the Hugging Face Hub did not answer
@@ -98,6 +99,12 @@ class StoreError(UsageError):
 
 class CellsFailedError(MambabenchError):
     """Some cells of a run failed unexpectedly; what finished is kept."""
+
+    exit_code = 3
+
+
+class NotANumberError(MambabenchError):
+    """A model's logits or log-probabilities are not numbers: nothing can be said of it."""
 
     exit_code = 3
 

@@ -88,6 +88,8 @@ class CheckpointRecord(Record):
     """Rows that take part in every softmax: padded rows are excluded."""
     max_length_tokens: int
     """Longest window that is scored at once."""
+    eos_ids: tuple[int, ...] = ()
+    """Ids that end a generated text: the tokenizer's own and those that the checkpoint names."""
     tokenizer: TokenizerRecord
     files: tuple[FileRecord, ...]
     """Weight and configuration files; empty for random weights."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from mambabench.errors import NotANumberError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -82,3 +84,16 @@ class LoadedModel(Protocol):
             For each row its new ids, the one that ended it included; never padding.
         """
         ...
+
+
+def check_numbers(values: torch.Tensor) -> None:
+    """Check that a model's output holds no NaN.
+
+    Raises:
+        NotANumberError: otherwise; 16-bit floats that overflow are the usual cause.
+    """
+    if bool(values.isnan().any()):
+        raise NotANumberError(
+            "the model's output is not a number",
+            hint="16-bit floats overflow in some models: try --dtype bfloat16 or float32.",
+        )

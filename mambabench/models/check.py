@@ -8,15 +8,15 @@ Example:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from mambabench.checkpoint_files import CONFIG, CheckpointFiles
 from mambabench.errors import CheckpointError, ExtraMissingError
-from mambabench.models import architecture, convert, hashing, hub, official
+from mambabench.models import architecture, convert, hashing, hub, official, scan_model
 from mambabench.models import tokenizer as tokenizers
 from mambabench.models.device import pick_device, pick_dtype
 from mambabench.models.locate import Located, locate, with_weights
-from mambabench.models.plan import CheckpointPlan, require_window
+from mambabench.models.plan import CheckpointPlan, Implementation, require_window
 from mambabench.models.weights import embedding_shape, tensor_shapes
 from mambabench.registry import ModelRef
 from mambabench.schema import AdapterRecord, TokenizerRecord, WeightsKind
@@ -24,7 +24,6 @@ from mambabench.schema import AdapterRecord, TokenizerRecord, WeightsKind
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-Implementation = Literal["transformers", "mamba_ssm"]
 
 _FALLBACK_LENGTH_TOKENS = 2048
 # Rows that the models trained with the GPT-NeoX tokenizer have, padded or not.
@@ -82,6 +81,13 @@ def check(
     if weights == "pretrained":
         located = with_weights(located)
         stored_dtype = _check_weights(located, rows)
+    chosen_dtype = pick_dtype(dtype, device=chosen_device, stored=stored_dtype)
+    if (
+        implementation == "transformers"
+        and shape is not None
+        and scan_model.can_run(shape, device=chosen_device, dtype=chosen_dtype)
+    ):
+        implementation = "mambabench"
     source = located.files
     hashed = source.all_files if weights == "pretrained" and source is not None else ()
     return CheckpointPlan(
@@ -95,10 +101,11 @@ def check(
         files=hashing.file_records(hashed, root=source.directory) if source is not None else (),
         tokenizer=loaded,
         tokenizer_record=record,
+        eos_ids=tokenizers.eos_ids(loaded, config, None if source is None else source.directory),
         rows_stored=rows,
         vocab_size=record.n_tokens,
         max_length=max_length or _default_length(located, shape, loaded),
-        dtype=pick_dtype(dtype, device=chosen_device, stored=stored_dtype),
+        dtype=chosen_dtype,
         device=chosen_device,
         implementation=implementation,
         hub_id=located.snapshot.hub_id if located.snapshot else None,

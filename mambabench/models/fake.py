@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mambabench.fingerprint import digest
-from mambabench.models.sampling import Sampler
+from mambabench.models.decoding import decode
 from mambabench.schema import CheckpointRecord, TokenizerRecord
 
 if TYPE_CHECKING:
@@ -106,17 +106,13 @@ class FakeModel:
         eos_ids: Sequence[int],
     ) -> list[list[int]]:
         """Continue equally long prompts [B, L] token by token."""
-        sampler = Sampler(options, self.device)
-        new_ids: list[list[int]] = [[] for _ in range(input_ids.shape[0])]
-        is_open = [True] * len(new_ids)
-        ids = input_ids
-        for _ in range(max_new_tokens):
-            if not any(is_open):
-                break
-            step = sampler.choose(self.logits(ids, 1)[:, -1], ids)
-            ids = torch.cat([ids, step[:, None]], dim=1)
-            for row, token in enumerate(step.tolist()):
-                if is_open[row]:
-                    new_ids[row].append(token)
-                    is_open[row] = token not in eos_ids and not stop(row, new_ids[row])
-        return new_ids
+        seen = input_ids[:, :0]
+
+        def step(ids: torch.Tensor) -> torch.Tensor:
+            nonlocal seen
+            seen = torch.cat([seen, ids], dim=1)
+            return self.logits(seen, 1)[:, -1]
+
+        return decode(
+            step, input_ids, max_new_tokens=max_new_tokens, options=options, stop=stop, eos_ids=eos_ids
+        )

@@ -52,9 +52,10 @@ def cached_sha256(path: Path) -> str:
         return file_sha256(real)
     memory = _read_memory()
     known = memory.get(str(real))
-    state = [stat.st_size, stat.st_mtime_ns]
-    if isinstance(known, list) and known[:2] == state and len(known) == 3:
-        return str(known[2])
+    # Archives and copies keep size and modification time; they cannot keep all four.
+    state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+    if isinstance(known, list) and known[:-1] == state:
+        return str(known[-1])
     digest = file_sha256(real)
     # Read again: another process may have added its own entries while this file was hashed.
     memory = _read_memory()

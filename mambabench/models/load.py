@@ -61,10 +61,14 @@ def load(plan: CheckpointPlan) -> LoadedModel:
 
 
 def _load_transformers(plan: CheckpointPlan) -> LoadedModel:
+    from mambabench.models import scan_model
     from mambabench.models.transformers_model import TransformersModel
 
     module = _build_transformers(plan, getattr(torch, plan.dtype)).to(plan.device)
     keep_cpu_on_torch(module)
+    if plan.implementation == "mambabench":
+        record = _record(plan, module, "mambabench ScanModel", scan_model.KERNEL_PATH)
+        return scan_model.ScanModel(module, plan.tokenizer, record)
     path = kernel_path(module, torch.device(plan.device).type)
     record = _record(plan, module, f"transformers {type(module).__name__}", path)
     return TransformersModel(module, plan.tokenizer, record)
@@ -207,6 +211,7 @@ def _record(
         vocab_rows_stored=plan.rows_stored,
         vocab_rows_used=plan.vocab_size,
         max_length_tokens=plan.max_length,
+        eos_ids=plan.eos_ids,
         tokenizer=plan.tokenizer_record,
         files=plan.files,
         config_sha256=plan.config_sha256,

@@ -18,8 +18,8 @@ import torch
 
 from mambabench.errors import CheckpointError, ExtraMissingError
 from mambabench.models.base import SamplingOptions
+from mambabench.models.decoding import decode
 from mambabench.models.record import FP32_NAMES
-from mambabench.models.sampling import Sampler
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -126,24 +126,22 @@ class OfficialModel:
         """Continue equally long prompts [B, L]; see the protocol for `stop` and `eos_ids`."""
         generation = importlib.import_module("mamba_ssm.utils.generation")
         rows, length = input_ids.shape
-        new_ids: list[list[int]] = [[] for _ in range(rows)]
-        is_open = [True] * rows
         state = generation.InferenceParams(max_seqlen=length + max_new_tokens, max_batch_size=rows)
-        sampler = Sampler(options, self.device)
-        ids = step_ids = input_ids
+
+        def step(ids: torch.Tensor) -> torch.Tensor:
+            scores = self._step(ids, state)
+            state.seqlen_offset += ids.shape[1]
+            return scores
+
         with torch.inference_mode():
-            for _ in range(max_new_tokens):
-                scores = self._step(step_ids, state)
-                step_ids = sampler.choose(scores, ids)[:, None]
-                state.seqlen_offset = ids.shape[1]
-                ids = torch.cat([ids, step_ids], dim=1)
-                for row, token in enumerate(step_ids[:, 0].tolist()):
-                    if is_open[row]:
-                        new_ids[row].append(token)
-                        is_open[row] = token not in eos_ids and not stop(row, new_ids[row])
-                if not any(is_open):
-                    break
-        return new_ids
+            return decode(
+                step,
+                input_ids,
+                max_new_tokens=max_new_tokens,
+                options=options,
+                stop=stop,
+                eos_ids=eos_ids,
+            )
 
     def _step(self, ids: torch.Tensor, state: Any) -> torch.Tensor:
         """Forward the prompt or one token; return the last position's logits [B, V]."""

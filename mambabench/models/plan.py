@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mambabench.checkpoint_files import CheckpointFiles
 
 Format = Literal["mamba_ssm", "transformers", "gguf"]
+Implementation = Literal["transformers", "mamba_ssm", "mambabench"]
 
 
 def require_window(max_length: int | None) -> None:
@@ -53,12 +54,13 @@ class CheckpointPlan:
         source: the files on this machine; None for random weights of a registered model.
         files: the digests of weights and configuration; empty for random weights.
         tokenizer: loaded.
+        eos_ids: ids that end a generated text, those that the checkpoint's own files name among them.
         rows_stored: vocabulary rows of the checkpoint.
         vocab_size: rows that can be predicted, one more than the tokenizer's largest id.
         max_length: longest window in tokens that is scored at once.
         dtype: "float32", "bfloat16" or "float16".
         device: "cpu" or "cuda:0".
-        implementation: which library runs it.
+        implementation: which code runs it: "mambabench" is `mambabench.models.scan_model`.
         adapter: an adapter's files and record, to be merged over the checkpoint.
     """
 
@@ -72,12 +74,13 @@ class CheckpointPlan:
     files: tuple[FileRecord, ...]
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
     tokenizer_record: TokenizerRecord
+    eos_ids: tuple[int, ...]
     rows_stored: int
     vocab_size: int
     max_length: int
     dtype: str
     device: str
-    implementation: Literal["transformers", "mamba_ssm"]
+    implementation: Implementation
     hub_id: str | None = None
     revision: str | None = None
     adapter: tuple[CheckpointFiles, AdapterRecord] | None = None
@@ -121,6 +124,7 @@ class CheckpointPlan:
                 "files": sorted(f.sha256 for f in self.files),
                 "adapter": None if adapter is None else sorted(f.sha256 for f in adapter.files),
                 "tokenizer": self.tokenizer_record.sha256,
+                "eos_ids": self.eos_ids,
                 "rows": [self.rows_stored, self.vocab_size],
                 "max_length": self.max_length,
                 "dtype": self.dtype,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mambabench.errors import UsageError
+from mambabench.models.base import check_numbers
 
 if TYPE_CHECKING:
     from mambabench.models.base import SamplingOptions
@@ -57,6 +58,7 @@ class Sampler:
             ids: int64 [B, L], prompt and generated tokens so far.
         """
         scores = logits.float()
+        check_numbers(scores)
         for processor in self._processors:
             scores = processor(ids, scores)
         if not self._sample:

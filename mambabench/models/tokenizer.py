@@ -78,6 +78,29 @@ def count_tokens(tokenizer: PreTrainedTokenizerBase) -> int:
     return max(tokenizer.get_vocab().values(), default=-1) + 1
 
 
+def eos_ids(
+    tokenizer: PreTrainedTokenizerBase, config: dict[str, Any], directory: Path | None
+) -> tuple[int, ...]:
+    """Return the ids that end a generated text: the tokenizer's, and those that the checkpoint names.
+
+    Models trained on conversations end a turn with a token of its own, which only their
+    `generation_config.json` lists; transformers falls back on the model's configuration.
+
+    Args:
+        tokenizer: of the checkpoint.
+        config: the model's configuration.
+        directory: where `generation_config.json` may lie.
+    """
+    named = config.get("eos_token_id")
+    if directory is not None and (path := directory / "generation_config.json").is_file():
+        try:
+            named = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+        except (OSError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"'{path}' cannot be read: {error}") from error
+    ids = set(named if isinstance(named, list) else [named]) | {tokenizer.eos_token_id}
+    return tuple(sorted(i for i in ids if isinstance(i, int)))
+
+
 def locate(text: str) -> tuple[Path, str]:
     """Find the tokenizer that a user named.
 

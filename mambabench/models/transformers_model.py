@@ -13,9 +13,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
-from mambabench.models.base import SamplingOptions
+from mambabench.errors import UsageError
+from mambabench.models.base import SamplingOptions, check_numbers
 from mambabench.models.quiet import quiet
 
 if TYPE_CHECKING:
@@ -65,6 +72,8 @@ class TransformersModel:
     ) -> list[list[int]]:
         """Continue equally long prompts [B, L]; see the protocol for `stop` and `eos_ids`."""
         rows = input_ids.shape[0]
+        if options.extra.get("num_beams", 1) != 1:
+            raise UsageError("beam search is not supported: each prompt gets one text, token by token")
         if max_new_tokens < 1:
             return [[] for _ in range(rows)]
         watcher = _RowWatcher(rows, stop, frozenset(eos_ids))
@@ -77,6 +86,7 @@ class TransformersModel:
                 attention_mask=torch.ones_like(input_ids),
                 generation_config=config,
                 stopping_criteria=StoppingCriteriaList([watcher]),
+                logits_processor=LogitsProcessorList([_RefuseNaN()]),
             )
         return watcher.new_ids
 
@@ -104,6 +114,14 @@ def _generation_config(**options: Any) -> GenerationConfig:
     make: Any = GenerationConfig
     config: GenerationConfig = make(**options)
     return config
+
+
+class _RefuseNaN(LogitsProcessor):
+    """Ends generation when logits are not numbers; the largest of them would otherwise be some token."""
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.Tensor) -> torch.Tensor:
+        check_numbers(scores)
+        return scores
 
 
 class _RowWatcher(StoppingCriteria):

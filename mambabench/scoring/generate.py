@@ -7,19 +7,22 @@ implementations; equal lengths need neither, which makes the result independent 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mambabench.models.base import SamplingOptions
 from mambabench.scoring.requests import GenerationRequest
+from mambabench.scoring.scorer import or_out_of_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from mambabench.models.base import LoadedModel
 
-_MOST_SEQUENCES = 32
+_MOST_SEQUENCES = 64
+_MOST_TOKENS_CPU = 8_192
+_MOST_TOKENS_GPU = 65_536
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> str:
@@ -53,7 +56,8 @@ class StopStrings:
         """Return whether the text of `new_ids` now holds one of the row's stop strings."""
         if not self._stop[row]:
             return False
-        tail = self._tokenizer.decode(list(new_ids[-self._window[row] :]), skip_special_tokens=True)
+        # Stop strings of chat models are special tokens, which decoding could leave out.
+        tail = self._tokenizer.decode(list(new_ids[-self._window[row] :]), skip_special_tokens=False)
         return any(s in tail for s in self._stop[row])
 
 
@@ -62,13 +66,21 @@ class Generator:
 
     Args:
         model: any loaded model.
-        batch_size: most prompts in a batch; null for a sensible number.
+        batch_size: most prompts in a batch; null lets the lengths decide.
+        note: called with a sentence when something worth knowing happens, such as a halved batch.
     """
 
-    def __init__(self, model: LoadedModel, *, batch_size: int | None = None) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        *,
+        batch_size: int | None = None,
+        note: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.model = model
-        self.most_sequences = batch_size or _MOST_SEQUENCES
         self.tokens_forwarded = 0
+        self._batch_size = batch_size
+        self._note = note
 
     def batches(self, requests: Sequence[GenerationRequest]) -> list[tuple[int, ...]]:
         """Group requests that can run together: equal prompt length, greedy, equal bound.
@@ -79,38 +91,62 @@ class Generator:
         together: dict[tuple[object, ...], list[int]] = defaultdict(list)
         for i, request in enumerate(requests):
             alone = i if request.options.do_sample else -1
-            options = repr(sorted(vars(request.options).items()))
+            options = repr((sorted(vars(request.options).items()), request.eos_ids))
             together[len(request.context), request.max_new_tokens, options, alone].append(i)
-        size = self.most_sequences
-        return [
-            tuple(group[k : k + size])
-            for group in sorted(together.values(), key=lambda g: (-len(requests[g[0]].context), g[0]))
-            for k in range(0, len(group), size)
-        ]
+        batches = []
+        for group in sorted(together.values(), key=lambda g: (-len(requests[g[0]].context), g[0])):
+            size = self._most_sequences(requests[group[0]])
+            batches += [tuple(group[k : k + size]) for k in range(0, len(group), size)]
+        return batches
 
     def generate(
         self, requests: Sequence[GenerationRequest], batches: Sequence[Sequence[int]] | None = None
     ) -> Iterator[list[tuple[int, str]]]:
-        """Yield each batch's texts as (index into `requests`, text cut at its stop string)."""
+        """Yield each batch's texts as (index into `requests`, text cut at its stop string).
+
+        Raises:
+            NotANumberError: when the model's logits are not numbers.
+        """
+        for batch in self.batches(requests) if batches is None else batches:
+            yield from self._generate(requests, tuple(batch))
+
+    def _most_sequences(self, request: GenerationRequest) -> int:
+        if self._batch_size is not None:
+            return self._batch_size
+        on_gpu = self.model.device.type == "cuda"
+        tokens = _MOST_TOKENS_GPU if on_gpu else _MOST_TOKENS_CPU
+        return max(1, min(_MOST_SEQUENCES, tokens // (len(request.context) + request.max_new_tokens)))
+
+    def _generate(
+        self, requests: Sequence[GenerationRequest], batch: tuple[int, ...]
+    ) -> Iterator[list[tuple[int, str]]]:
+        texts = or_out_of_memory(lambda: self._texts(requests, batch), len(batch))
+        if texts is not None:
+            yield texts
+            return
+        half = (len(batch) + 1) // 2
+        self._note(f"out of memory with {len(batch)} prompts; going on with {half}")
+        yield from self._generate(requests, batch[:half])
+        yield from self._generate(requests, batch[half:])
+
+    def _texts(self, requests: Sequence[GenerationRequest], batch: tuple[int, ...]) -> list[tuple[int, str]]:
         import torch
 
         tokenizer = self.model.tokenizer
-        eos = tokenizer.eos_token_id
-        for batch in self.batches(requests) if batches is None else batches:
-            first = requests[batch[0]]
-            ids = torch.tensor([requests[i].context for i in batch], dtype=torch.int64)
-            new = self.model.generate(
-                ids.to(self.model.device),
-                max_new_tokens=first.max_new_tokens,
-                options=_seeded(first),
-                stop=StopStrings(tokenizer, [requests[i].stop for i in batch]),
-                eos_ids=[] if eos is None else [eos],
-            )
-            self.tokens_forwarded += ids.numel() + sum(len(row) for row in new)
-            yield [
-                (i, cut_at_stop(str(tokenizer.decode(row, skip_special_tokens=True)), requests[i].stop))
-                for i, row in zip(batch, new, strict=True)
-            ]
+        first = requests[batch[0]]
+        ids = torch.tensor([requests[i].context for i in batch], dtype=torch.int64)
+        new = self.model.generate(
+            ids.to(self.model.device),
+            max_new_tokens=first.max_new_tokens,
+            options=_seeded(first),
+            stop=StopStrings(tokenizer, [requests[i].stop for i in batch]),
+            eos_ids=first.eos_ids,
+        )
+        self.tokens_forwarded += ids.numel() + sum(len(row) for row in new)
+        return [
+            (i, cut_at_stop(str(tokenizer.decode(row, skip_special_tokens=True)), requests[i].stop))
+            for i, row in zip(batch, new, strict=True)
+        ]
 
 
 def _seeded(request: GenerationRequest) -> SamplingOptions:

@@ -43,13 +43,15 @@ class GenerationRequest:
     max_new_tokens: int
     stop: tuple[str, ...]
     options: SamplingOptions
+    eos_ids: tuple[int, ...] = ()
+    """Ids that end a text."""
     repeat: int = 0
     """Which draw of a repeated sampled request this is; 0 for greedy ones."""
 
     @cached_property
     def key(self) -> str:
         """Digest of the request, 64 hexadecimal digits."""
-        how = [self.max_new_tokens, list(self.stop), vars(self.options), self.repeat]
+        how = [self.max_new_tokens, self.stop, vars(self.options), self.eos_ids, self.repeat]
         return _key(b"generation", _pack(self.context), canonical_json(how).encode())
 
 

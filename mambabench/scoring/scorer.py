@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from mambabench.models.base import check_numbers
 from mambabench.scoring.requests import LoglikelihoodAnswer, LoglikelihoodRequest
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mambabench.models.base import LoadedModel
 
 _ROWS_PER_SOFTMAX = 1024
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,8 @@ class Scorer:
             batches: which batches to forward, by default all of `self.batches(requests)`.
 
         Raises:
-            ValueError: when a continuation alone is longer than the window.
+            ValueError: when a continuation is empty, or alone longer than the window.
+            NotANumberError: when the model's logits are not numbers.
         """
         for batch in self.batches(requests) if batches is None else batches:
             yield from self._forward(requests, tuple(batch))
@@ -136,6 +139,8 @@ class Scorer:
     def _input(self, request: LoglikelihoodRequest) -> tuple[int, ...]:
         """Return the ids to forward: all but the last, cut on the left to the window."""
         n = len(request.continuation)
+        if not request.context or n == 0:
+            raise ValueError("a context or a continuation without tokens cannot be scored")
         if n > self.model.max_length:
             raise ValueError(
                 f"a continuation of {n} tokens is longer than the model's window of {self.model.max_length}"
@@ -145,18 +150,14 @@ class Scorer:
     def _forward(
         self, requests: Sequence[LoglikelihoodRequest], batch: tuple[int, ...]
     ) -> Iterator[list[tuple[int, LoglikelihoodAnswer]]]:
-        import torch
-
-        try:
-            yield self._score_batch(requests, batch)
-        except torch.OutOfMemoryError:
-            if len(batch) == 1:
-                raise
-            torch.cuda.empty_cache()
-            half = (len(batch) + 1) // 2
-            self._note(f"out of memory with {len(batch)} sequences; going on with {half}")
-            yield from self._forward(requests, batch[:half])
-            yield from self._forward(requests, batch[half:])
+        answers = or_out_of_memory(lambda: self._score_batch(requests, batch), len(batch))
+        if answers is not None:
+            yield answers
+            return
+        half = (len(batch) + 1) // 2
+        self._note(f"out of memory with {len(batch)} sequences; going on with {half}")
+        yield from self._forward(requests, batch[:half])
+        yield from self._forward(requests, batch[half:])
 
     def _score_batch(
         self, requests: Sequence[LoglikelihoodRequest], batch: tuple[int, ...]
@@ -182,6 +183,25 @@ class Scorer:
         return answers
 
 
+def or_out_of_memory(forward: Callable[[], _T], n: int) -> _T | None:
+    """Return what `forward` returns, or null when it ran out of memory with more than one sequence.
+
+    Raises:
+        torch.OutOfMemoryError: when a single sequence does not fit.
+    """
+    import torch
+
+    try:
+        return forward()
+    except torch.OutOfMemoryError:
+        if n == 1:
+            raise
+    # Outside the handler: the exception holds the failed forward's tensors, and with them the memory.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
+
+
 def _read(logits: torch.Tensor, continuation: tuple[int, ...]) -> LoglikelihoodAnswer:
     """Read one continuation off its rows of logits, in 32-bit floats whatever the model's dtype.
 
@@ -200,6 +220,7 @@ def _read(logits: torch.Tensor, continuation: tuple[int, ...]) -> LoglikelihoodA
         # On a processor this op adds up the vocabulary in 32 bits, which moves a log-probability by about
         # 7e-6; lm-eval's does the same, and agreeing with it to the last digits is worth more.
         logprobs = rows.log_softmax(dim=1).gather(1, wanted[:, None])
+        check_numbers(logprobs)
         total += float(logprobs.double().sum())
         greedy = greedy and bool((rows.argmax(dim=1) == wanted).all())
     return LoglikelihoodAnswer(total, greedy)

@@ -56,7 +56,7 @@ def run(model: Any, requests: list[GenerationRequest], **how: Any) -> list[str]:
 
 
 def greedy(context: tuple[int, ...], *stop: str, n: int = 200) -> GenerationRequest:
-    return GenerationRequest(context, n, stop, SamplingOptions())
+    return GenerationRequest(context, n, stop, SamplingOptions(), eos_ids=(TOKENIZER.eos_token_id,))
 
 
 def test_text_ends_before_its_stop_string_and_generation_with_it() -> None:
@@ -93,7 +93,7 @@ def test_only_prompts_of_equal_length_share_a_batch() -> None:
 def test_sampled_requests_run_alone_with_seeds_that_only_the_request_decides() -> None:
     model = Script("x")
     options = SamplingOptions(do_sample=True, temperature=0.7)
-    draws = [GenerationRequest((1, 2), 5, (), options, repeat) for repeat in range(3)]
+    draws = [GenerationRequest((1, 2), 5, (), options, repeat=repeat) for repeat in range(3)]
     run(model, draws)
     first = list(model.seeds)
     assert len(set(first)) == 3
