@@ -138,18 +138,18 @@ def ratio_interval(
 
     Args:
         numerators: y, [n], for perplexities the documents' log-likelihoods in nats.
-        denominators: x, [n], positive, for example words or bytes.
+        denominators: x, [n], for example words or bytes; an empty document has 0.
         confidence: between 0 and 1, exclusive.
         transform: "ratio" for R itself, "perplexity" for exp(-R), "bits" for -R / ln 2.
 
     Raises:
-        ValueError: no documents, unequal lengths, or denominators that are not positive.
+        ValueError: no documents, unequal lengths, or denominators that are negative or all zero.
     """
     y, x = _vector(numerators), _vector(denominators)
     if len(y) != len(x):
         raise ValueError(f"{len(y)} numerators and {len(x)} denominators")
-    if not bool((x > 0).all()):
-        raise ValueError("denominators must be positive")
+    if bool((x < 0).any()) or not float(x.sum()) > 0:
+        raise ValueError("denominators must not be negative, nor all zero")
     ratio = float(y.sum() / x.sum())
     half = _t_half_width((y - ratio * x) / float(x.mean()), confidence) if math.isfinite(ratio) else None
     low, high = (-math.inf, math.inf) if half is None else (ratio - half, ratio + half)

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
     from mambabench.tasks.lm_eval_backend import MambabenchLM
 
+_FRACTIONS = frozenset(
+    {"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "acc_greedy", "exact_match", "em", "mc1", "mc2"}
+)
+"""Metrics that are shares by definition, even where all items are 0."""
+_SLACK = 1e-9
+
 
 @dataclass(frozen=True)
 class ChatOptions:
@@ -143,7 +149,7 @@ def _metrics(
         if not isinstance(value, int | float) or not math.isfinite(value):
             continue
         aggregation = getattr(task.aggregation().get(metric), "__name__", "")
-        unit, interval = _interval(aggregation, items)
+        unit, interval = _interval(metric, aggregation, items)
         if interval is not None and not interval.determined:
             interval = None
         records.append(
@@ -162,10 +168,11 @@ def _metrics(
     return tuple(records)
 
 
-def _interval(aggregation: str, items: Sequence[Any]) -> tuple[Unit, Interval | None]:
+def _interval(metric: str, aggregation: str, items: Sequence[Any]) -> tuple[Unit, Interval | None]:
     """Return the metric's unit and its interval from the items' values.
 
     Args:
+        metric: lm-eval's name; some metrics count from 0 to 100 although their values may lie below 1.
         aggregation: name of lm-eval's aggregation function.
         items: one value a document; (log-likelihood, length) pairs for weighted perplexities.
     """
@@ -176,11 +183,20 @@ def _interval(aggregation: str, items: Sequence[Any]) -> tuple[Unit, Interval | 
         if aggregation == "bits_per_byte":
             return "bits_per_byte", ratio_interval(totals, lengths, transform="bits")
         return "perplexity", ratio_interval(totals, lengths, transform="perplexity")
-    if aggregation != "mean" or not all(isinstance(v, bool | int | float) for v in items):
+    numbers = _numbers(items)
+    if aggregation not in ("mean", "nanmean") or numbers is None:
         return "score", None
-    numbers = [float(v) for v in items]
-    if all(v in (0.0, 1.0) for v in numbers):
+    if all(v in (0.0, 1.0) for v in numbers) and (any(numbers) or metric in _FRACTIONS):
         return "fraction", wilson(int(sum(numbers)), len(numbers))
-    if all(0.0 <= v <= 1.0 for v in numbers):
-        return "fraction", mean_interval(numbers, bounds=(0.0, 1.0))
+    # lm-eval's own sums of probabilities pass 1 by a rounding error now and then.
+    if metric in _FRACTIONS or (any(numbers) and all(-_SLACK <= v <= 1 + _SLACK for v in numbers)):
+        return "fraction", mean_interval([min(1.0, max(0.0, v)) for v in numbers], bounds=(0.0, 1.0))
     return "score", mean_interval(numbers)
+
+
+def _numbers(items: Sequence[Any]) -> list[float] | None:
+    """Return the items as floats without NaN, or null if they are no numbers."""
+    plain = [item.item() if hasattr(item, "item") else item for item in items]
+    if not plain or not all(isinstance(v, bool | int | float) for v in plain):
+        return None
+    return [float(v) for v in plain if not math.isnan(v)] or None

@@ -10,8 +10,8 @@ questions; the scoring differs: 32-bit softmax for every family, no padded vocab
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 # lm-eval registers its own backends when this is imported, but only while no other is registered.
 import lm_eval.models  # noqa: F401
@@ -20,11 +20,10 @@ from lm_eval.api.registry import model_registry
 from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from mambabench.errors import MambabenchError, UsageError
+from mambabench.errors import UsageError
 from mambabench.models.base import SamplingOptions
-from mambabench.scoring.generate import Generator
-from mambabench.scoring.requests import GenerationRequest, LoglikelihoodAnswer, LoglikelihoodRequest
-from mambabench.scoring.scorer import Scorer
+from mambabench.scoring.requests import GenerationRequest, LoglikelihoodRequest
+from mambabench.tasks.answering import Answerer, MemoryAnswers
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -32,42 +31,8 @@ if TYPE_CHECKING:
 
     from mambabench.models.base import LoadedModel
 
-_R = TypeVar("_R", LoglikelihoodRequest, GenerationRequest)
-_E = TypeVar("_E", Scorer, Generator)
-
 _DEFAULT_NEW_TOKENS = 256
 _NAMED_OPTIONS = {"temperature", "top_k", "top_p", "min_p", "repetition_penalty"}
-
-
-class Answers(Protocol):
-    """Where answers are kept; `mambabench.store.AnswerLog` keeps them on disk."""
-
-    def get(self, key: str) -> dict[str, Any] | None:
-        """Return the answer filed under `key`, or null."""
-        ...
-
-    def append(self, items: Sequence[tuple[str, dict[str, Any]]]) -> None:
-        """File answers so that they outlive the process."""
-        ...
-
-
-class MemoryAnswers:
-    """Answers kept for as long as the process lives."""
-
-    def __init__(self) -> None:
-        self._by_key: dict[str, dict[str, Any]] = {}
-
-    def get(self, key: str) -> dict[str, Any] | None:
-        """Return the answer filed under `key`, or null."""
-        return self._by_key.get(key)
-
-    def append(self, items: Sequence[tuple[str, dict[str, Any]]]) -> None:
-        """File answers."""
-        self._by_key.update(items)
-
-
-class AnswersMissingError(MambabenchError):
-    """A question has no stored answer and there is no model to ask."""
 
 
 class MambabenchLM(TemplateLM):  # type: ignore[misc]
@@ -84,6 +49,7 @@ class MambabenchLM(TemplateLM):  # type: ignore[misc]
         batch_size: most sequences in a forward; "auto" or null lets the lengths decide.
         max_length: longest window in tokens; null for the model's own.
         max_gen_toks: most tokens to generate where the task does not say.
+        seed: of random weights and of sampled generation.
         max_batch_size: accepted because lm-eval always passes it; unused.
 
     Raises:
@@ -104,6 +70,7 @@ class MambabenchLM(TemplateLM):  # type: ignore[misc]
         batch_size: int | str | None = None,
         max_length: int | None = None,
         max_gen_toks: int = _DEFAULT_NEW_TOKENS,
+        seed: int = 0,
         max_batch_size: int | None = None,
     ) -> None:
         from mambabench.models.load import check, load
@@ -111,76 +78,65 @@ class MambabenchLM(TemplateLM):  # type: ignore[misc]
 
         if weights not in ("pretrained", "random"):
             raise UsageError(f"weights '{weights}' is neither 'pretrained' nor 'random'")
-        ref = resolve(_as_model_text(pretrained, revision))
+        ref = resolve(_as_model_text(pretrained, revision), need_weights=weights == "pretrained")
         plan = check(
             ref,
             weights="random" if weights == "random" else "pretrained",
             dtype=dtype,
             device=device or "auto",
+            seed=seed,
             tokenizer=tokenizer,
             max_length=max_length,
         )
         model = load(plan)
-        self._set_up(model.tokenizer, model.max_length, model, MemoryAnswers(), _parse_batch_size(batch_size))
+        answerer = Answerer(MemoryAnswers(), model, batch_size=_parse_batch_size(batch_size))
+        self._set_up(model.tokenizer, model.max_length, model.record.eos_ids, answerer, model, seed)
         self._max_gen_toks = max_gen_toks
 
     @classmethod
     def over(
         cls,
+        answerer: Answerer,
         *,
         tokenizer: PreTrainedTokenizerBase,
         max_length: int,
-        answers: Answers,
+        eos_ids: Sequence[int] = (),
         model: LoadedModel | None = None,
-        batch_size: int | None = None,
-        advance: Callable[[int], None] = lambda n: None,
-        note: Callable[[str], None] = lambda text: None,
+        seed: int = 0,
     ) -> MambabenchLM:
         """Build the backend over parts that exist already.
 
         Args:
+            answerer: answers the requests.
             tokenizer: turns text into ids.
             max_length: longest window in tokens.
-            answers: looked into before the model is asked, and added to after every batch.
-            model: asked what is not answered yet; null when everything must be.
-            batch_size: most sequences in a forward; null lets the lengths decide.
-            advance: called with the number of requests of lm-eval that have just been answered.
-            note: called with a sentence when something worth knowing happens.
+            eos_ids: ids that end a generated text, besides the tokenizer's own.
+            model: described in lm-eval's results file; null when answers come from a store alone.
+            seed: of sampled generation.
         """
         lm = cls.__new__(cls)
-        lm._set_up(tokenizer, max_length, model, answers, batch_size)
-        lm._advance = advance
-        if lm._scorer is not None:
-            lm._scorer._note = note
+        lm._set_up(tokenizer, max_length, eos_ids, answerer, model, seed)
         return lm
 
     def _set_up(
         self,
         tokenizer: PreTrainedTokenizerBase,
         max_length: int,
+        eos_ids: Sequence[int],
+        answerer: Answerer,
         model: LoadedModel | None,
-        answers: Answers,
-        batch_size: int | None,
+        seed: int,
     ) -> None:
         super().__init__()
         self.tokenizer = tokenizer
         self.max_length = max_length
-        self.answers = answers
-        self.batch_size = batch_size or "auto"
-        self.n_answered_before = 0
+        self._answerer = answerer
+        self._eos_ids = tuple(sorted({self.eot_token_id, *eos_ids}))
         self._model = model
-        self._scorer = Scorer(model, batch_size=batch_size) if model is not None else None
-        self._generator = Generator(model, batch_size=batch_size) if model is not None else None
+        self._seed = seed
         self._max_gen_toks = _DEFAULT_NEW_TOKENS
-        self._advance: Callable[[int], None] = lambda n: None
         if model is not None:
             self._device = model.device
-
-    @property
-    def tokens_forwarded(self) -> int:
-        """Token positions that went through the model so far, padding included."""
-        counters = (self._scorer, self._generator)
-        return sum(c.tokens_forwarded for c in counters if c is not None)
 
     @property
     def eot_token_id(self) -> int:
@@ -240,7 +196,7 @@ class MambabenchLM(TemplateLM):  # type: ignore[misc]
         self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **kwargs: Any
     ) -> list[tuple[float, bool]]:
         asked = [LoglikelihoodRequest(tuple(c), tuple(k)) for _, c, k in requests]
-        answers = self._answer_loglikelihoods(asked, [1] * len(asked))
+        answers = self._answerer.loglikelihoods(asked, [1] * len(asked))
         results = [(a.logprob, a.is_greedy) for a in answers]
         for (texts, _, _), result in zip(requests, results, strict=True):
             if texts is not None:
@@ -269,7 +225,7 @@ class MambabenchLM(TemplateLM):  # type: ignore[misc]
             asked += [LoglikelihoodRequest(tuple(c), tuple(k)) for c, k in windows]
             counts.append(len(windows))
         last_windows = [w for n in counts for w in [0] * (n - 1) + [1] * min(n, 1)]
-        answers = iter(self._answer_loglikelihoods(asked, last_windows))
+        answers = iter(self._answerer.loglikelihoods(asked, last_windows))
         totals = [sum(next(answers).logprob for _ in range(n)) for n in counts]
         for request, total in zip(requests, totals, strict=True):
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, total)
@@ -281,13 +237,15 @@ class MambabenchLM(TemplateLM):  # type: ignore[misc]
         asked = []
         for request in requests:
             prompt, how = request.args
-            asked.append(self._generation_request(prompt, how, draws))
-        texts = self._answer_generations(asked)
+            asked.append(self._generation_request(request.task_name or "", prompt, how, draws))
+        texts = self._answerer.texts(asked)
         for request, text in zip(requests, texts, strict=True):
             self.cache_hook.add_partial("generate_until", request.args, text)
         return texts
 
-    def _generation_request(self, prompt: str, how: dict[str, Any], draws: Counter[str]) -> GenerationRequest:
+    def _generation_request(
+        self, task: str, prompt: str, how: dict[str, Any], draws: Counter[str]
+    ) -> GenerationRequest:
         options = dict(normalize_gen_kwargs(how, self.max_gen_toks))
         eos = self.tokenizer.decode(self.eot_token_id)
         stop = handle_stop_sequences(options.pop("until", None), eos=eos)
@@ -301,72 +259,24 @@ class MambabenchLM(TemplateLM):  # type: ignore[misc]
             )
         special = {"add_special_tokens": False} if has_bos_prefix(prompt, self.tokenizer.bos_token) else {}
         context = list(self.tokenizer.encode(prompt, **special))[-room:] or [self.prefix_token_id]
-        sampling = _sampling(options)
+        sampling = _sampling(options, self._seed)
         repeat = 0
         if sampling.do_sample:
             # Draws of one sampled prompt must differ from each other, yet be found again on a re-run.
-            same = repr((prompt, sorted(how.items(), key=repr)))
+            same = repr((task, prompt, sorted(how.items(), key=repr)))
             repeat = draws[same]
             draws[same] += 1
-        return GenerationRequest(tuple(context), max_new_tokens, tuple(stop), sampling, repeat)
-
-    def _answer_loglikelihoods(
-        self, asked: Sequence[LoglikelihoodRequest], worth: Sequence[int]
-    ) -> list[LoglikelihoodAnswer]:
-        unique, missing = self._file(asked, worth)
-        if missing:
-            engine = self._need(self._scorer, len(missing), "log-likelihoods")
-            # All of a batch is forwarded again even if some of it is known: the same batch gives the
-            # same bits.
-            batches = [b for b in engine.batches(unique) if any(unique[i].key in missing for i in b)]
-            for answers in engine.score(unique, batches):
-                self._keep([(unique[i].key, vars(a)) for i, a in answers], missing)
-        return [LoglikelihoodAnswer(**self._known(r.key)) for r in asked]
-
-    def _answer_generations(self, asked: Sequence[GenerationRequest]) -> list[str]:
-        unique, missing = self._file(asked, [1] * len(asked))
-        if missing:
-            engine = self._need(self._generator, len(missing), "generated texts")
-            batches = [b for b in engine.batches(unique) if any(unique[i].key in missing for i in b)]
-            for texts in engine.generate(unique, batches):
-                self._keep([(unique[i].key, {"text": t}) for i, t in texts], missing)
-        return [str(self._known(r.key)["text"]) for r in asked]
-
-    def _file(self, asked: Sequence[_R], worth: Sequence[int]) -> tuple[list[_R], dict[str, int]]:
-        """Return the distinct requests, and what each unanswered key is worth in lm-eval's requests."""
-        unique = list({r.key: r for r in asked}.values())
-        per_key = Counter[str]()
-        for r, n in zip(asked, worth, strict=True):
-            per_key[r.key] += n
-        missing = {k: n for k, n in per_key.items() if self.answers.get(k) is None}
-        known = per_key.total() - sum(missing.values())
-        self.n_answered_before += known
-        self._advance(known)
-        return unique, missing
-
-    def _keep(self, answers: Sequence[tuple[str, dict[str, Any]]], missing: dict[str, int]) -> None:
-        new = [(key, answer) for key, answer in answers if key in missing]
-        self.answers.append(new)
-        self._advance(sum(missing[key] for key, _ in new))
-
-    def _need(self, engine: _E | None, n: int, what: str) -> _E:
-        if engine is None:
-            raise AnswersMissingError(f"{n} {what} are not in the store")
-        return engine
-
-    def _known(self, key: str) -> dict[str, Any]:
-        answer = self.answers.get(key)
-        if answer is None:
-            raise AnswersMissingError("an answer that was just stored cannot be read back")
-        return answer
+        return GenerationRequest(tuple(context), max_new_tokens, tuple(stop), sampling, self._eos_ids, repeat)
 
 
-def _sampling(options: dict[str, Any]) -> SamplingOptions:
+def _sampling(options: dict[str, Any], seed: int) -> SamplingOptions:
     do_sample = bool(options.pop("do_sample", False))
     named = {k: options.pop(k) for k in list(options) if k in _NAMED_OPTIONS}
     if not do_sample:
+        # A greedy answer must not be filed under the seed that it does not depend on.
         named.pop("temperature", None)
-    return SamplingOptions(do_sample=do_sample, extra=options, **named)
+        seed = 0
+    return SamplingOptions(do_sample=do_sample, seed=seed, extra=options, **named)
 
 
 def _as_model_text(pretrained: str, revision: str | None) -> str:

@@ -241,9 +241,16 @@ def test_ratio_agrees_with_a_bootstrap_over_documents() -> None:
 def test_ratio_refuses_impossible_input() -> None:
     with pytest.raises(ValueError, match="2 numerators and 1"):
         ratio_interval([1.0, 2.0], [1.0])
-    with pytest.raises(ValueError, match="positive"):
-        ratio_interval([1.0, 2.0], [1.0, 0.0])
+    for lengths in ([1.0, -1.0], [0.0, 0.0]):
+        with pytest.raises(ValueError, match="negative, nor all zero"):
+            ratio_interval([1.0, 2.0], lengths)
     assert not ratio_interval([-5.0], [2.0]).determined
+
+
+def test_an_empty_document_changes_nothing_but_the_number_of_documents() -> None:
+    with_empty = ratio_interval([-4.0, -9.0, -5.0, 0.0], [2.0, 4.0, 3.0, 0.0])
+    assert with_empty.determined
+    assert with_empty.low < -18 / 9 < with_empty.high
 
 
 # --- coverage: an interval that says 95% must hold the truth about 95 times in 100

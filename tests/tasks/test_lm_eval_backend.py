@@ -13,24 +13,28 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.registry import get_model
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from mambabench.errors import UsageError
+from mambabench.errors import NotANumberError, UsageError
+from mambabench.models.base import SamplingOptions
 from mambabench.models.fake import FakeModel
-from mambabench.tasks.lm_eval_backend import AnswersMissingError, MambabenchLM, MemoryAnswers
+from mambabench.tasks.answering import Answerer, AnswersMissingError, MemoryAnswers
+from mambabench.tasks.lm_eval_backend import MambabenchLM
 
 
 def instance(kind: str, *args: Any, doc_id: int = 0, repeats: int = 1) -> Instance:
     return Instance(kind, {}, args, 0, ("task", doc_id, repeats))  # type: ignore[arg-type]
 
 
-def backend(model: FakeModel | None = None, answers: Any = None, **how: Any) -> MambabenchLM:
+def backend(model: FakeModel | None = None, answers: Any = None, seed: int = 0, **how: Any) -> MambabenchLM:
     model = model or FakeModel(max_length=64)
+    answerer = Answerer(MemoryAnswers() if answers is None else answers, model, **how)
     return MambabenchLM.over(
-        tokenizer=model.tokenizer,
-        max_length=model.max_length,
-        answers=answers or MemoryAnswers(),
-        model=model,
-        **how,
+        answerer, tokenizer=model.tokenizer, max_length=model.max_length, model=model, seed=seed
     )
+
+
+def silent(answers: MemoryAnswers) -> MambabenchLM:
+    """A backend without a model."""
+    return MambabenchLM.over(Answerer(answers), tokenizer=FakeModel().tokenizer, max_length=64)
 
 
 def by_hand(model: FakeModel, context: Sequence[int], continuation: Sequence[int]) -> tuple[float, bool]:
@@ -104,8 +108,8 @@ def test_repeated_samples_differ_and_are_found_again() -> None:
     requests = [instance("generate_until", "x", how)] * 4
     first = backend(answers=answers).generate_until(requests)
     assert len(set(first)) == 4
-    silent = MambabenchLM.over(tokenizer=FakeModel().tokenizer, max_length=64, answers=answers)
-    assert silent.generate_until(requests) == first
+    assert silent(answers).generate_until(requests) == first
+    assert backend(seed=1).generate_until(requests) != first
 
 
 class Interrupted(Exception):
@@ -135,10 +139,10 @@ def test_an_interrupted_call_goes_on_where_it_was_with_the_same_bits() -> None:
     answers.left = 1000
     lm = backend(answers=answers, batch_size=4)
     assert lm.loglikelihood(requests) == whole
-    assert lm.n_answered_before > 0
+    assert lm._answerer.n_answered_before > 0
     again = backend(answers=answers, batch_size=4)
     assert again.loglikelihood(requests) == whole
-    assert again.tokens_forwarded == 0
+    assert again._answerer.tokens_forwarded == 0
 
 
 def test_progress_adds_up_to_the_number_of_requests() -> None:
@@ -153,9 +157,8 @@ def test_progress_adds_up_to_the_number_of_requests() -> None:
 
 
 def test_without_a_model_only_stored_answers_are_given() -> None:
-    silent = MambabenchLM.over(tokenizer=FakeModel().tokenizer, max_length=64, answers=MemoryAnswers())
     with pytest.raises(AnswersMissingError, match="1 log-likelihoods are not in the store"):
-        silent.loglikelihood([instance("loglikelihood", "a", "b")])
+        silent(MemoryAnswers()).loglikelihood([instance("loglikelihood", "a", "b")])
 
 
 def test_registered_with_lm_eval_beside_its_own_backends() -> None:
@@ -176,3 +179,47 @@ def test_lm_evals_cache_hook_is_fed() -> None:
     ((logprob, greedy),) = lm.loglikelihood([instance("loglikelihood", "a", "b")])
     assert kept == [("loglikelihood", ("a", "b"), (logprob, greedy))]
     assert math.isfinite(logprob)
+
+
+def test_special_tokens_stop_generation_when_they_are_asked_for() -> None:
+    """Chat models end a turn with a special token, which decoded text may leave out."""
+    model = FakeModel(max_length=64)
+    how = {"until": ["<|endoftext|>"], "max_gen_toks": 30}
+    (text,) = backend(model).generate_until([instance("generate_until", "x", how)])
+    assert "<|endoftext|>" not in text
+
+
+def test_ids_that_the_checkpoint_names_end_a_text() -> None:
+    model = FakeModel(max_length=64)
+    prompt = torch.tensor([model.tokenizer.encode("x")])
+    (free,) = model.generate(
+        prompt, max_new_tokens=20, options=SamplingOptions(), stop=lambda row, new: False, eos_ids=[]
+    )
+    last = free[4]
+    lm = MambabenchLM.over(
+        Answerer(MemoryAnswers(), model),
+        tokenizer=model.tokenizer,
+        max_length=64,
+        eos_ids=[last],
+        model=model,
+    )
+    (text,) = lm.generate_until([instance("generate_until", "x", {"until": [], "max_gen_toks": 20})])
+    assert text == model.tokenizer.decode(free[: free.index(last) + 1], skip_special_tokens=True)
+
+
+def test_an_empty_continuation_is_refused_alone_and_among_others() -> None:
+    for others in ([], [instance("loglikelihood", "a", "b")]):
+        with pytest.raises(ValueError, match="without tokens"):
+            backend().loglikelihood([*others, instance("loglikelihood", "a", "")])
+
+
+@pytest.mark.parametrize("kind", ["loglikelihood", "generate_until"])
+def test_what_is_not_a_number_is_no_answer(kind: str) -> None:
+    class Broken(FakeModel):
+        def logits(self, input_ids: torch.Tensor, keep: int) -> torch.Tensor:
+            return super().logits(input_ids, keep) * math.nan
+
+    lm = backend(Broken(max_length=64))
+    args = ("a", "b") if kind == "loglikelihood" else ("a", {"until": [], "max_gen_toks": 3})
+    with pytest.raises(NotANumberError, match="try --dtype"):
+        getattr(lm, kind)([instance(kind, *args)])

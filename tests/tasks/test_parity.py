@@ -24,8 +24,9 @@ from transformers import AutoTokenizer, Mamba2Config, Mamba2ForCausalLM, MambaCo
 from mambabench.models.load import check, load
 from mambabench.registry import resolve
 from mambabench.suite import SuiteTask
+from mambabench.tasks.answering import Answerer, MemoryAnswers
 from mambabench.tasks.evaluate import ChatOptions, build_requests, requests_as_built
-from mambabench.tasks.lm_eval_backend import MambabenchLM, MemoryAnswers
+from mambabench.tasks.lm_eval_backend import MambabenchLM
 from mambabench.tasks.offline import prepare
 
 pytestmark = [pytest.mark.realdata, pytest.mark.slow]
@@ -40,11 +41,11 @@ class Pair:
 
     def ours(self, batch_size: int | None = None) -> MambabenchLM:
         return MambabenchLM.over(
+            Answerer(MemoryAnswers(), self.model, batch_size=batch_size),
             tokenizer=self.model.tokenizer,
             max_length=self.model.max_length,
-            answers=MemoryAnswers(),
+            eos_ids=self.model.record.eos_ids,
             model=self.model,
-            batch_size=batch_size,
         )
 
 
