@@ -104,7 +104,8 @@ def zeroshot_profile(table: ZeroshotTable) -> Figure:
                 )  # fmt: skip
         _draw_chance(axes, rows, tasks, pitch, n_models)
         axes.set_yticks([i * pitch for i in range(len(tasks))])
-        axes.set_yticklabels([f"{task}  ({metric})" for task, metric in tasks])
+        labels = {(r.task, r.metric): f"{r.label}  ({r.metric})" for r in rows}
+        axes.set_yticklabels([labels[task] for task in tasks])
         axes.tick_params(axis="y", length=0)
         axes.set_ylim((len(tasks) - 1) * pitch + pitch * 0.6, -pitch * 0.6)
         axes.set_xlim(0, 100)

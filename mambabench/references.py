@@ -103,6 +103,11 @@ def published(
     return None
 
 
+def n_items(task: str) -> int | None:
+    """Return how many documents the published figures of a task are over, null where that is not kept."""
+    return _n_items().get(task)
+
+
 def verdict(value: float, reference: Reference | None, *, partial: bool) -> Verdict:
     """Say whether a value reproduces a published figure.
 
@@ -126,6 +131,12 @@ def sources() -> dict[str, Source]:
     """Return every source by its id."""
     with (assets.published_dir() / "sources.csv").open(newline="", encoding="utf-8") as stream:
         return {row["id"]: Source(**row) for row in csv.DictReader(stream)}
+
+
+@cache
+def _n_items() -> dict[str, int]:
+    with (assets.published_dir() / "tasks.csv").open(newline="", encoding="utf-8") as stream:
+        return {row["task"]: int(row["n_items"]) for row in csv.DictReader(stream)}
 
 
 @cache

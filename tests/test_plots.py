@@ -12,7 +12,8 @@ from mambabench.plots import check_figure_path, save, zeroshot_profile
 from mambabench.report.zeroshot import Row, ZeroshotTable
 
 ROW = Row(
-    model="a", task="PIQA", metric="acc", headline=True, value=64.5, unit="%", low=62.0, high=67.0, n=1838,
+    model="a", task="piqa", label="PIQA", metric="acc", filter="none", headline=True, value=64.5,
+    unit="%", low=62.0, high=67.0, n=1838,
     n_total=1838, chance=50.0, reference=64.0, source="mamba", difference=0.5, verdict="differs",
     higher_is_better=True,
 )  # fmt: skip
@@ -24,9 +25,9 @@ TABLE = ZeroshotTable(
     rows=(
         ROW,
         replace(ROW, model="b", value=0.0, low=0.0, high=0.2, reference=None),
-        replace(ROW, task="LAMBADA", metric="perplexity", unit="ppl", value=16.0),
-        replace(ROW, task="ARC-E", value=100.0, low=99.0, high=100.0, chance=None),
-        replace(ROW, task="ARC-E", model="b", value=None, unit="", verdict="failed"),
+        replace(ROW, task="lambada", label="LAMBADA", metric="perplexity", unit="ppl", value=16.0),
+        replace(ROW, task="arc", label="ARC-E", value=100.0, low=99.0, high=100.0, chance=None),
+        replace(ROW, task="arc", label="ARC-E", model="b", value=None, unit="", verdict="failed"),
     ),
     averages=(),
 )

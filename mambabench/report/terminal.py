@@ -56,7 +56,7 @@ def _single(table: ZeroshotTable) -> Table:
         drawn.add_column("difference", justify="right", no_wrap=True)
     drawn.add_column("verdict", no_wrap=True)
     for row in table.rows:
-        cells = [row.task, row.metric, _value(row), _interval(row), _items(row)]
+        cells = [row.label, _metric(row), _value(row), _interval(row), _items(row)]
         if with_chance:
             cells.append(_number(row.chance, row.unit))
         if with_reference:
@@ -86,9 +86,10 @@ def _side_by_side(table: ZeroshotTable) -> Table:
     by_line: dict[tuple[str, str], list[Row]] = {}
     for row in table.rows:
         by_line.setdefault((row.task, row.metric), []).append(row)
-    for (task, metric), rows in by_line.items():
-        first = rows[0]
-        cells = [task, metric, _items(first)]
+    for rows in by_line.values():
+        # A failed row knows neither unit nor number of items.
+        first = next((r for r in rows if r.value is not None), rows[0])
+        cells = [first.label, _metric(first), _items(first)]
         if with_chance:
             cells.append(_number(first.chance, first.unit))
         drawn.add_row(*cells, *(_in_column(row) for row in rows))
@@ -140,6 +141,10 @@ def _average_reference(average: Average) -> list[str]:
     return [f"{average.reference:.1f} %", f"{average.value - average.reference:+.1f}"]
 
 
+def _metric(row: Row) -> str:
+    return row.metric if row.filter == "none" else f"{row.metric} ({row.filter})"
+
+
 def _value(row: Row) -> str:
     return "" if row.value is None else _number(row.value, row.unit)
 
@@ -181,5 +186,5 @@ def _styled(verdict: str) -> Text:
 
 def footnotes(table: ZeroshotTable, sources: Sequence[str]) -> list[str]:
     """Return the lines that belong under the table: failures and where published figures come from."""
-    lines = [f"{r.model}, {r.task}: {r.error}" for r in table.rows if r.error and r.headline]
-    return lines + [f"published: {s}" for s in sources]
+    lines = dict.fromkeys(f"{r.model}, {r.label}: {r.error}" for r in table.rows if r.error)
+    return [*lines, *(f"published: {s}" for s in sources)]

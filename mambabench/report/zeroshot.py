@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mambabench.references import published, verdict
+from mambabench.references import n_items, published, verdict
 from mambabench.stats.intervals import pooled_wilson
 from mambabench.taskindex import TaskIndex
 
@@ -27,7 +27,12 @@ class Row:
 
     model: str
     task: str
+    """lm-eval's name of the task or group."""
+    label: str
+    """What the suite calls it."""
     metric: str
+    filter: str
+    """lm-eval's filter whose answer was scored; "none" where the task has no filters."""
     headline: bool
     """Whether this is the metric that enters the suite's average."""
     value: float | None
@@ -102,7 +107,7 @@ def build_table(
         suite=suite.name,
         title=suite.title,
         models=tuple(model for model, _ in models),
-        partial=any(cell.partial for cell in cells),
+        partial=any(_is_partial(name, found) for (_, name), found in by_key.items()),
         rows=tuple(rows),
         averages=tuple(averages),
     )
@@ -116,32 +121,29 @@ def _row(
     published_as: str | None,
     cells: Sequence[CellRecord],
 ) -> Row:
-    name = task.label or task.task
-    headline = metric == task.metrics[0]
-    chance = (task.chance or {}).get(metric)
-    n_total = sum(c.task.n_docs_total for c in cells)
-    failed = [c for c in cells if c.status != "ok"]
+    empty = Row(
+        model=model,
+        task=task.task,
+        label=task.label or task.task,
+        metric=metric,
+        filter="none",
+        headline=metric == task.metrics[0],
+        value=None,
+        unit="",
+        low=None,
+        high=None,
+        n=0,
+        n_total=sum(c.task.n_docs_total for c in cells),
+        chance=None,
+        reference=None,
+        source="",
+        difference=None,
+        verdict="failed",
+        higher_is_better=True,
+    )
+    if error := _why_not(metric, cells):
+        return replace(empty, error=error)
     found = [m for c in cells for m in c.metrics if m.metric == metric and m.filter == _filter(c, metric)]
-    if failed or not found:
-        return Row(
-            model=model,
-            task=name,
-            metric=metric,
-            headline=headline,
-            value=None,
-            unit="",
-            low=None,
-            high=None,
-            n=0,
-            n_total=n_total,
-            chance=None,
-            reference=None,
-            source="",
-            difference=None,
-            verdict="failed",
-            higher_is_better=True,
-            error=failed[0].error if failed else f"the task gave no {metric}",
-        )
     reference = (
         published(published_as, task.task, metric, suite.reference, num_fewshot=cells[0].task.n_fewshot)
         if published_as
@@ -149,26 +151,45 @@ def _row(
     )
     value, low, high = _pool(task.task, found)
     scale, unit = _display(found[0].unit)
-    partial = any(c.partial for c in cells)
+    chance = (task.chance or {}).get(metric)
     shown = value * scale
-    return Row(
-        model=model,
-        task=name,
-        metric=metric,
-        headline=headline,
+    return replace(
+        empty,
+        filter=found[0].filter,
         value=shown,
         unit=unit,
         low=None if low is None else low * scale,
         high=None if high is None else high * scale,
         n=sum(m.n for m in found),
-        n_total=n_total,
         chance=None if chance is None else chance * scale,
         reference=reference.value if reference else None,
         source=reference.source if reference else "",
         difference=shown - reference.value if reference else None,
-        verdict=verdict(shown, reference, partial=partial),
+        verdict=verdict(shown, reference, partial=_is_partial(task.task, cells)),
         higher_is_better=found[0].higher_is_better,
     )
+
+
+def _why_not(metric: str, cells: Sequence[CellRecord]) -> str:
+    """Return why a row has no value, or nothing if it has one."""
+    if not cells:
+        return "nothing was computed"
+    for cell in cells:
+        if cell.status != "ok":
+            return cell.error
+        if not any(m.metric == metric for m in cell.metrics):
+            return f"{cell.task.task} gave no {metric} that is a number"
+    if len({c.task.task for c in cells}) != len(cells):
+        return "two results for one task"
+    units = {m.unit for c in cells for m in c.metrics if m.metric == metric}
+    return f"its members give {metric} in different units" if len(units) > 1 else ""
+
+
+def _is_partial(task: str, cells: Sequence[CellRecord]) -> bool:
+    """Whether fewer documents were scored than the task has, by our files or by the published count."""
+    full = n_items(task)
+    n_docs = sum(c.task.n_docs for c in cells)
+    return any(c.partial for c in cells) or (full is not None and n_docs != full)
 
 
 def _filter(cell: CellRecord, metric: str) -> str:
@@ -202,15 +223,14 @@ def _average(model: str, rows: Sequence[Row]) -> Average | None:
     """Average the accuracies, one a task: the headline, or the first accuracy where that is a perplexity."""
     chosen: dict[str, Row] = {}
     for row in rows:
-        if row.model == model and row.unit == "%":
+        if row.model == model and row.unit == "%" and row.higher_is_better:
             chosen.setdefault(row.task, row)
     values = [r.value for r in chosen.values() if r.value is not None]
-    n_accuracy_tasks = len({r.task for r in rows if r.model == model and r.unit == "%"})
     any_failed = any(r.verdict == "failed" for r in rows if r.model == model)
-    if len(values) < 2 or len(values) != n_accuracy_tasks or any_failed:
+    if len(values) < 2 or any_failed:
         return None
     references = [r.reference for r in chosen.values() if r.reference is not None]
-    complete = len(references) == len(values)
+    complete = len(references) == len(values) and not any(r.verdict == "partial" for r in chosen.values())
     return Average(
         model=model,
         value=sum(values) / len(values),
