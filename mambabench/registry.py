@@ -220,6 +220,9 @@ def _resolve_hub(text: str) -> ModelRef:
             f"'{text}' is no repository on the Hub",
             hint="It is written hf:org/name, with @revision if need be: hf:state-spaces/mamba-130m-hf@main.",
         )
+    for spec in load_registry().values():
+        if spec.hub_id == hub_id:
+            return _resolve_registered(text, spec, revision)
     name = hub_id if revision is None else f"{hub_id}@{revision}"
     return ModelRef(text, name, "hub", hub_id=hub_id, revision=revision)
 

@@ -7,17 +7,21 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from builders import build_tokenizer, lora_adapter, tiny_mamba, tiny_mamba2, tiny_mamba_ssm, tiny_neox
+from safetensors.torch import load_file, save_file
 from tasks.rows import write_rows
 
 import mambabench.models.load
 from mambabench.errors import CellsFailedError, CheckpointError, DataMissingError, StoreError, UsageError
-from mambabench.execute import ZeroshotOptions, ZeroshotOutcome, run_zeroshot
+from mambabench.execute import run_zeroshot
+from mambabench.registry import resolve
 from mambabench.store import Store
 from mambabench.suite import load_suite, suite_from_tasks
+from mambabench.zeroshot import ZeroshotOptions, ZeroshotOutcome, published_as
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +129,79 @@ def test_a_copy_under_another_name_gives_the_same_figures(
 ) -> None:
     shutil.copytree(checkpoints / "mamba", tmp_path / "copy")
     one, two = run(checkpoints / "mamba"), run(tmp_path / "copy")
+    assert two.n_computed == 0
     assert [c.metrics for c in one.cells] == [c.metrics for c in two.cells]
+    assert [r.value for r in one.table.rows] == [r.value for r in two.table.rows]
+    assert {r.model for r in two.table.rows} == {"copy"}
+
+
+def test_equal_weights_twice_in_one_run_are_not_pooled(
+    run: Callable[..., ZeroshotOutcome], checkpoints: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(checkpoints / "mamba", tmp_path / "copy")
+    for _ in range(2):
+        outcome = run(checkpoints / "mamba", tmp_path / "copy")
+        one, two = ([r for r in outcome.table.rows if r.model == m] for m in ("mamba", "copy"))
+        assert [(r.value, r.n) for r in one] == [(r.value, r.n) for r in two]
+        assert {r.n for r in one} == {8}
+
+
+def test_other_package_versions_are_another_run(
+    run: Callable[..., ZeroshotOutcome], checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mambabench.zeroshot
+
+    first = run(checkpoints / "mamba")
+    versions = {**mambabench.zeroshot.package_versions(), "torch": "9.9.9"}
+    monkeypatch.setattr(mambabench.zeroshot, "package_versions", lambda: versions)
+    second = run(checkpoints / "mamba")
+    assert second.path != first.path
+    assert second.n_computed == 2
+
+
+def test_changed_data_is_another_run(
+    run: Callable[..., ZeroshotOutcome], checkpoints: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / data_dir.name
+    shutil.copytree(data_dir, place)
+    first = run(checkpoints / "mamba", data_dir=place)
+    rows = next((place / "baber" / "piqa").glob("*.jsonl"))
+    rows.write_text("".join(reversed(rows.read_text().splitlines(keepends=True))))
+    assert run(checkpoints / "mamba", data_dir=place).path != first.path
+
+
+def test_a_model_whose_output_is_no_number_fails_its_cells(
+    run: Callable[..., ZeroshotOutcome], tmp_path: Path
+) -> None:
+    place = tiny_mamba(tmp_path / "broken")
+    tensors = load_file(place / "model.safetensors")
+    tensors["backbone.norm_f.weight"][:] = float("nan")
+    save_file(tensors, place / "model.safetensors", metadata={"format": "pt"})
+    outcome = run(place)
+    assert len(outcome.failed) == 2
+    assert "not a number" in outcome.failed[0].error
+    with pytest.raises(CellsFailedError, match="not a number"):
+        outcome.raise_for_failures()
+
+
+@pytest.mark.parametrize(
+    "change", [{"max_length": 512}, {"system_instruction": "Be brief."}, {"weights": "random"}], ids=str
+)
+def test_published_figures_are_for_published_weights_and_plain_prompts(change: dict[str, Any]) -> None:
+    options = ZeroshotOptions(models=("mamba-130m",), suite=load_suite("mamba-paper"))
+    ref = resolve("mamba-130m")
+    plan = SimpleNamespace(spec=ref.spec, weights="pretrained", adapter=None, ref=ref)
+    assert published_as(plan, options) == "mamba-130m"  # type: ignore[arg-type]
+    changed = replace(options, **change)
+    plan.weights = changed.weights
+    assert published_as(plan, changed) is None  # type: ignore[arg-type]
+
+
+def test_multiturn_examples_need_a_chat_template(
+    run: Callable[..., ZeroshotOutcome], checkpoints: Path
+) -> None:
+    with pytest.raises(UsageError, match="needs --apply-chat-template"):
+        run(checkpoints / "mamba", fewshot_as_multiturn=True)
 
 
 def test_several_models_and_formats_stand_in_one_table(

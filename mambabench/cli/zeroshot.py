@@ -11,8 +11,8 @@ import click
 from mambabench.cli.options import not_empty, positive_int, print_json, some_path
 
 if TYPE_CHECKING:
-    from mambabench.execute import ZeroshotOptions, ZeroshotOutcome
     from mambabench.suite import Suite
+    from mambabench.zeroshot import ZeroshotOptions, ZeroshotOutcome
 
 _DEFAULT_SUITE = "mamba-paper"
 
@@ -141,7 +141,7 @@ def command(**given: Any) -> int:
 
 
 def _options(given: dict[str, Any]) -> ZeroshotOptions:
-    from mambabench.execute import ZeroshotOptions
+    from mambabench.zeroshot import ZeroshotOptions
 
     suite = _suite(given.pop("suite"), given.pop("tasks"), given.pop("num_fewshot"))
     return ZeroshotOptions(suite=suite, command=("mambabench", *sys.argv[1:]), **given)
