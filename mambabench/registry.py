@@ -30,7 +30,6 @@ _REGISTRY = Path(__file__).with_name("models.yaml")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _REVISION = re.compile(r"[\w][\w./-]*")
 _CACHE_FOLDER = re.compile(r"models--(.+)")
-_DEFAULT_BUNDLED_LENGTH_TOKENS = 512
 
 RefKind = Literal["registry", "hub", "mamba_ssm", "transformers", "gguf", "adapter"]
 
@@ -49,7 +48,8 @@ class ModelSpec(Record):
     tokenizer: str
     """A Hub id, or "bundled"."""
     training_length_tokens: int
-    """Length of the sequences that it was trained on; windows are no longer than this unless asked for."""
+    """Length of the sequences that it was trained on. Published models are scored in windows of this length
+    unless asked otherwise; bundled ones say in their own files how long theirs are."""
     bundled: bool = False
     published_as: str | None = None
     """Its name in the published figures; null when none are known."""
@@ -101,30 +101,13 @@ def _spec(name: str, row: dict[str, Any]) -> ModelSpec:
 
 
 def _bundled_sizes(folder: Path) -> dict[str, Any]:
-    sizes: dict[str, Any] = {
-        "config": {},
-        "n_parameters": 0,
-        "training_length_tokens": _DEFAULT_BUNDLED_LENGTH_TOKENS,
-    }
+    sizes: dict[str, Any] = {"config": {}, "n_parameters": 0}
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         shapes = checkpoint_files.safetensors_shapes(folder / "model.safetensors")
     except (OSError, ValueError, CheckpointError):
         return sizes
-    sizes["config"] = config
-    sizes["n_parameters"] = sum(math.prod(shape) for _, shape in shapes.values())
-    length = config.get("max_position_embeddings") or _tokenizer_length(folder)
-    sizes["training_length_tokens"] = length or _DEFAULT_BUNDLED_LENGTH_TOKENS
-    return sizes
-
-
-def _tokenizer_length(folder: Path) -> int | None:
-    try:
-        length = json.loads((folder / "tokenizer_config.json").read_text("utf-8")).get("model_max_length")
-    except (OSError, ValueError):
-        return None
-    # transformers writes 1e30 where no length was given.
-    return int(length) if isinstance(length, int | float) and 0 < length < 1e9 else None
+    return {"config": config, "n_parameters": sum(math.prod(shape) for _, shape in shapes.values())}
 
 
 def resolve(text: str, *, need_weights: bool = True) -> ModelRef:

@@ -190,7 +190,7 @@ def _adapter(ref: ModelRef, files: CheckpointFiles) -> AdapterRecord:
 def _default_length(
     located: Located, shape: PretrainedConfig | None, tokenizer: PreTrainedTokenizerBase
 ) -> int:
-    if located.spec is not None:
+    if located.spec is not None and not located.spec.bundled:
         return located.spec.training_length_tokens
     if positions := architecture.trained_positions(shape):
         return positions
