@@ -53,6 +53,7 @@ class WithoutPaddedRows(HFLM):  # type: ignore[misc]
     """lm-eval's backend, unable to see or say the rows that only pad the vocabulary."""
 
     rows = 0
+    eos_ids: tuple[int, ...] = ()
 
     def _model_call(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         logits: torch.Tensor = super()._model_call(*args, **kwargs)
@@ -61,6 +62,8 @@ class WithoutPaddedRows(HFLM):  # type: ignore[misc]
     def _model_generate(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         if padded := list(range(self.rows, self.model.config.vocab_size)):
             kwargs["suppress_tokens"] = padded
+        # The checkpoint's own, which our model has taken off the module that both sides hold.
+        kwargs["eos_token_id"] = list(self.eos_ids)
         generated: torch.Tensor = super()._model_generate(*args, **kwargs)
         return generated
 
@@ -137,7 +140,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             softmax_dtype="float32",
             batch_size=4,
         )
-    reference.rows = model.vocab_size
+    reference.rows, reference.eos_ids = model.vocab_size, model.record.eos_ids
     return Pair(reference, model)
 
 
