@@ -18,6 +18,7 @@ from mambabench.checkpoint_files import native_format, safetensors_shapes
 from mambabench.errors import CheckpointError, MambabenchError, UnknownNameError, UsageError
 from mambabench.models import architecture
 from mambabench.models.convert import family_of
+from mambabench.models.load import check
 from mambabench.registry import ModelRef, load_registry, resolve
 
 # Counts as the authors or the Hub's model pages publish them.
@@ -35,7 +36,9 @@ PUBLISHED_PARAMETERS = {
 }
 
 
-BUNDLED = {"family": "mamba", "format": "transformers", "tokenizer": "bundled"}
+BUNDLED = {
+    "family": "mamba", "format": "transformers", "tokenizer": "bundled", "training_length_tokens": 256,
+}  # fmt: skip
 
 
 def test_the_registry_names_every_promised_model() -> None:
@@ -95,10 +98,13 @@ def test_a_bundled_row_takes_its_sizes_from_its_own_files(
     present = registry._spec("mamba-tiny", {"bundled": True, **BUNDLED})
     assert present.n_parameters == 26_592
     assert present.config["hidden_size"] == 32
-    assert present.training_length_tokens == 512
-    path = tmp_path / "mamba-tiny" / "tokenizer_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": 256}))
-    assert registry._spec("mamba-tiny", {"bundled": True, **BUNDLED}).training_length_tokens == 256
+
+
+def test_a_bundled_model_is_scored_in_its_own_window_not_in_its_training_length() -> None:
+    spec = load_registry()["mamba-tiny"]
+    assert spec.training_length_tokens == 256
+    assert check(resolve("mamba-tiny"), device="cpu").max_length == 1024
+    assert check(resolve("pythia-tiny"), device="cpu").max_length == 256
 
 
 def test_a_registered_name_resolves_with_and_without_a_revision() -> None:
