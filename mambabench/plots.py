@@ -108,7 +108,9 @@ def zeroshot_profile(table: ZeroshotTable) -> Figure:
         axes.set_yticklabels([labels[task] for task in tasks])
         axes.tick_params(axis="y", length=0)
         axes.set_ylim((len(tasks) - 1) * pitch + pitch * 0.6, -pitch * 0.6)
-        axes.set_xlim(0, 100)
+        # Room for the markers at both ends of the scale.
+        axes.set_xlim(-2, 102)
+        axes.set_xticks(range(0, 101, 20))
         axes.set_xlabel("% of items, with 95% interval")
         axes.grid(axis="x", color="#dddddd", linewidth=0.8)
         axes.set_axisbelow(True)

@@ -1,7 +1,7 @@
 """Write every command's help text into docs/commands.md, or check that it is up to date there.
 
-    python tools/help_texts.py            # write
-    python tools/help_texts.py --check    # exit 1 if the file differs, or a command has no example
+python tools/help_texts.py            # write
+python tools/help_texts.py --check    # exit 1 if the file differs, or a command has no example
 """
 
 from __future__ import annotations
