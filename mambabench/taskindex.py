@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import difflib
 import gzip
-import importlib.metadata
-import importlib.util
 import json
 import os
 import sys
@@ -29,11 +27,12 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from mambabench import assets
+from mambabench.cache import cache_dir
 from mambabench.errors import UnknownNameError
+from mambabench.taskindex_source import FORMAT, installed_lm_eval
 
 INDEX_FILE = Path(__file__).resolve().with_name("task_index.json.gz")
 _SPLIT_ROLES = ("training", "validation", "test", "fewshot")
-_FORMAT = 1
 
 Kind = Literal["task", "group", "tag"]
 
@@ -224,27 +223,6 @@ class TaskIndex:
         }
 
 
-def installed_lm_eval() -> tuple[str, Path | None]:
-    """Return the installed lm-eval's version and its folder of tasks, ("", None) if there is none."""
-    spec = importlib.util.find_spec("lm_eval")
-    if spec is None or not spec.submodule_search_locations:
-        return "", None
-    try:
-        version = importlib.metadata.version("lm_eval")
-    except importlib.metadata.PackageNotFoundError:
-        return "", None
-    return version, Path(next(iter(spec.submodule_search_locations))) / "tasks"
-
-
-def cache_dir() -> Path:
-    """Return the directory for files that can be made again: `MAMBABENCH_CACHE`, or the user's cache."""
-    if override := os.environ.get("MAMBABENCH_CACHE"):
-        return Path(override)
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("mambabench"))
-
-
 def _task_entry(name: str, shape: list[Any], folders: list[str], file: str, dataset_name: str) -> TaskEntry:
     folder, metrics, filters, output_type, dataset_path, splits, num_fewshot, flags = shape
     return TaskEntry(
@@ -272,7 +250,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         raw = json.loads(gzip.decompress(path.read_bytes()))
     except (OSError, EOFError, ValueError):
         return None
-    return raw if isinstance(raw, dict) and raw.get("format") == _FORMAT else None
+    return raw if isinstance(raw, dict) and raw.get("format") == FORMAT else None
 
 
 def _rebuilt(version: str, root: Path | None) -> dict[str, Any]:

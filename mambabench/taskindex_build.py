@@ -20,8 +20,7 @@ from typing import Any
 
 import yaml
 
-FORMAT = 1
-"""Raised when the layout of the index file changes; an index of another format is rebuilt."""
+from mambabench.taskindex_source import FORMAT, installed_lm_eval
 
 DEFAULT_METRICS: dict[str, tuple[str, ...]] = {
     "loglikelihood": ("perplexity", "acc"),
@@ -224,8 +223,6 @@ class _Builder:
 
 def main(arguments: list[str]) -> int:
     """Build the index of the installed lm-eval into the file named on the command line."""
-    from mambabench.taskindex import installed_lm_eval
-
     version, root = installed_lm_eval()
     if root is None:
         print("error: lm-eval is not installed", file=sys.stderr)

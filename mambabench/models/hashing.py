@@ -14,20 +14,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from mambabench.cache import cache_dir
 from mambabench.fingerprint import file_sha256
 from mambabench.schema import FileRecord
 
 _REMEMBER_FROM_BYTES = 16 << 20
 _MAX_ENTRIES = 2000
-
-
-def cache_dir() -> Path:
-    """Return the directory of everything that can be computed again."""
-    if chosen := os.environ.get("MAMBABENCH_CACHE"):
-        return Path(chosen).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("mambabench"))
 
 
 def file_records(paths: Sequence[Path], *, root: Path) -> tuple[FileRecord, ...]:
