@@ -1,8 +1,8 @@
-"""What was loaded, as a record, and the digest that says whether two loaded checkpoints are the same.
+"""Parts of a checkpoint's record: the digest of its architecture, its dtypes and its size.
 
 Example:
 
-    checkpoint_fingerprint(model.record)     # equal for equal weights under another name or on another GPU
+    dtype_groups(module.named_parameters())     # {"A_log": "float32", "embedding": "bfloat16", ...}
 """
 
 from __future__ import annotations
@@ -11,13 +11,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from mambabench.fingerprint import digest
-from mambabench.schema import CheckpointRecord
 
 if TYPE_CHECKING:
     import torch
 
-# Where a checkpoint is kept and what it is called changes no result; the files' digests tell what it is.
-_IRRELEVANT = ("name", "device_name", "hub_id", "revision")
 # Keys that transformers writes into a configuration without changing the architecture.
 _VOLATILE_CONFIG = {
     "transformers_version",
@@ -29,22 +26,6 @@ _VOLATILE_CONFIG = {
 }
 FP32_NAMES = frozenset({"A_log", "D", "dt_bias"})
 """Parameters of a Mamba's recurrence; they keep fp32 always, since errors in them compound along a text."""
-
-
-def checkpoint_fingerprint(record: CheckpointRecord) -> str:
-    """Return a digest of everything in the record that changes results."""
-    fields = record.model_dump(mode="json", exclude=set(_IRRELEVANT))
-    # cuda:0 and cuda:1 compute the same; cpu and cuda do not.
-    fields["device"] = record.device.partition(":")[0]
-    fields["tokenizer"].pop("source")
-    fields["files"] = sorted(f.sha256 for f in record.files)
-    if record.adapter is not None:
-        fields["adapter"] = {
-            "peft_type": record.adapter.peft_type,
-            "merged": record.adapter.merged,
-            "files": sorted(f.sha256 for f in record.adapter.files),
-        }
-    return digest(fields)
 
 
 def config_digest(config: dict[str, Any]) -> str:
