@@ -35,19 +35,6 @@ class Progress(Protocol):
         ...
 
 
-class Silent:
-    """No output at all."""
-
-    def stage(self, text: str) -> None:
-        """Do nothing."""
-
-    def advance(self, n: int) -> None:
-        """Do nothing."""
-
-    def note(self, text: str) -> None:
-        """Do nothing."""
-
-
 class LinePerMinute:
     """A line of text a minute, for logs.
 
