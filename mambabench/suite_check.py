@@ -82,7 +82,21 @@ class SuiteChecker:
                     self.mistakes.append(f"task '{leaf}' stands twice{via}")
                     break
                 owner[leaf] = task["task"]
+        self._labels(checked)
         return checked
+
+    def _labels(self, tasks: list[dict[str, Any]]) -> None:
+        """Note labels under which two rows of a table would look like one task."""
+        names = {task["task"] for task in tasks}
+        owner: dict[str, str] = {}
+        for task in tasks:
+            name, label = task["task"], task["label"]
+            if label in names and label != name:
+                self.mistakes.append(f"task '{name}': label '{label}' is the name of another task")
+            elif owner.get(label, name) != name:
+                self.mistakes.append(f"task '{name}': label '{label}' is that of task '{owner[label]}' too")
+            elif label is not None:
+                owner[label] = name
 
     def _task(self, item: Any, where: str) -> dict[str, Any] | None:
         if isinstance(item, str):

@@ -171,6 +171,14 @@ def test_all_mistakes_come_at_once(tmp_path: Path) -> None:
             "task 'truthfulqa_mc2': 'num_fewshot' is 5, but lm-eval fixes it to 0 for truthfulqa_mc2",
         ),
         ("tasks: [mmlu, mmlu_anatomy]", "task 'mmlu_anatomy' stands twice (in 'mmlu' before)"),
+        (
+            "tasks: [{task: piqa, label: QA}, boolq, {task: race, label: QA}]",
+            "task 'race': label 'QA' is that of task 'piqa' too",
+        ),
+        (
+            "tasks: [{task: piqa, label: boolq}, boolq]",
+            "task 'piqa': label 'boolq' is the name of another task",
+        ),
         ("tasks: [{task: piqa, chance: 0.5}]", "task 'piqa': 'chance' must map metrics to numbers..."),
         ("tasks: [{task: piqa, chance: {f1: 1}}]", "task 'piqa': 'chance' names 'f1'..."),
         ("tasks: [{task: piqa, chance: {acc: x}}]", "task 'piqa': 'chance' of 'acc' must be a number..."),
@@ -181,6 +189,11 @@ def test_all_mistakes_come_at_once(tmp_path: Path) -> None:
 def test_each_mistake_is_told_in_words(text: str, mistake: str, tmp_path: Path) -> None:
     (found,) = mistakes(tmp_path, text)
     assert found == mistake or (mistake.endswith("...") and found.startswith(mistake[:-3]))
+
+
+def test_a_task_may_be_labelled_with_its_own_name(tmp_path: Path) -> None:
+    suite = load(tmp_path, "tasks: [{task: piqa, label: piqa}, boolq]")
+    assert [t.label for t in suite.tasks] == ["piqa", None]
 
 
 def test_names_that_are_not_shipped() -> None:
