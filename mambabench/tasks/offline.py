@@ -21,6 +21,7 @@ from mambabench.schema import DataFileRecord, TaskRecord
 from mambabench.taskindex import TaskEntry, TaskIndex
 from mambabench.tasks.quiet import quiet
 from mambabench.tasks.sources import DataSource
+from mambabench.tasks.supported import require_task, require_yaml
 
 if TYPE_CHECKING:
     from mambabench.suite import SuiteTask
@@ -66,10 +67,12 @@ def prepare(
 
     Raises:
         DataMissingError: naming every missing data set and where it was looked for.
-        UsageError: when a file is damaged or lacks a column, naming it.
+        UsageError: when a file is damaged or lacks a column, naming it; when a task needs more than text,
+            or has not the metrics that the suite reads.
         ExtraMissingError: when a task needs a package that is not installed.
     """
     index = index or TaskIndex.load()
+    require_yaml(_leaves(suite_tasks, index), index)
     source = DataSource(data_dir)
     if missing := source.find_missing(_wanted(suite_tasks, index)):
         raise source.error(missing)
@@ -84,11 +87,17 @@ def require_files(suite_tasks: Sequence[SuiteTask], *, data_dir: Path | None = N
 
     Raises:
         DataMissingError: naming every missing data set and where it was looked for.
-        UsageError: when the directory does not exist.
+        UsageError: when the directory does not exist, or a task needs more than text.
     """
+    index = TaskIndex.load()
+    require_yaml(_leaves(suite_tasks, index), index)
     source = DataSource(data_dir)
-    if missing := source.find_missing(_wanted(suite_tasks, TaskIndex.load()), files_only=True):
+    if missing := source.find_missing(_wanted(suite_tasks, index), files_only=True):
         raise source.error(missing)
+
+
+def _leaves(suite_tasks: Sequence[SuiteTask], index: TaskIndex) -> list[str]:
+    return [leaf for task in suite_tasks for leaf in index.leaves(task.task)]
 
 
 def _wanted(suite_tasks: Sequence[SuiteTask], index: TaskIndex) -> list[tuple[TaskEntry, int]]:
@@ -145,6 +154,7 @@ def _build(
             if everything or not server.left_empty:
                 raise _explained(error, suite_task.task, server.last) from error
     for name, task in tasks.items():
+        require_task(name, task, suite_task.metrics)
         served = server.served(task)
         task.set_config("num_fewshot", _shots(task.get_config("num_fewshot"), suite_task.num_fewshot))
         task.set_fewshot_seed(FEWSHOT_SEED)
