@@ -173,10 +173,10 @@ def _seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def _recurrence_in_fp32(kind: Any) -> Iterator[None]:
-    """Let transformers read a Mamba's recurrence in fp32 while the other weights get the run's dtype."""
+    """Let transformers read a recurrence in fp32 while the other weights get the run's dtype."""
     before = kind.__dict__.get("_keep_in_fp32_modules_strict")
     inherited = kind._keep_in_fp32_modules_strict or ()
-    kind._keep_in_fp32_modules_strict = {*inherited, *(FP32_NAMES if "Mamba" in kind.__name__ else ())}
+    kind._keep_in_fp32_modules_strict = {*inherited, *FP32_NAMES}
     try:
         yield
     finally:
@@ -187,9 +187,8 @@ def _recurrence_in_fp32(kind: Any) -> Iterator[None]:
 
 
 def _cast(module: Any, dtype: torch.dtype) -> Any:
-    is_mamba = "Mamba" in type(module).__name__
     for name, parameter in module.named_parameters():
-        keep = is_mamba and name.rpartition(".")[2] in FP32_NAMES
+        keep = name.rpartition(".")[2] in FP32_NAMES
         parameter.data = parameter.data.to(torch.float32 if keep else dtype)
     return module
 
