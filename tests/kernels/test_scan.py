@@ -146,7 +146,8 @@ def test_forward_keeps_no_states_unless_a_gradient_is_wanted(monkeypatch: pytest
     selective_scan(**inputs)
     inputs["u"].requires_grad_()
     selective_scan(**inputs)
-    assert seen == [(2, 0, 4, 5), (2, 4, 4, 5)]
+    # Each thread calls it once.
+    assert list(dict.fromkeys(seen)) == [(2, 0, 4, 5), (2, 4, 4, 5)]
 
 
 def test_threads_do_not_change_the_result() -> None:

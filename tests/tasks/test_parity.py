@@ -24,6 +24,7 @@ from transformers import AutoTokenizer, Mamba2Config, Mamba2ForCausalLM, MambaCo
 from mambabench.models.load import check, load
 from mambabench.registry import resolve
 from mambabench.suite import SuiteTask
+from mambabench.taskindex import TaskIndex
 from mambabench.tasks.answering import Answerer, MemoryAnswers
 from mambabench.tasks.evaluate import ChatOptions, build_requests, requests_as_built
 from mambabench.tasks.lm_eval_backend import MambabenchLM
@@ -167,7 +168,8 @@ def too_close_to_call(theirs: dict[str, Any]) -> bool:
 @pytest.mark.parametrize(("task", "limit", "shots"), TASKS, ids=[t for t, _, _ in TASKS])
 def test_same_answers_as_lm_eval(pair: Pair, task: str, limit: int, shots: int | None) -> None:
     (prepared,) = prepare(
-        [SuiteTask(task=task, metrics=("acc",), num_fewshot=shots)], data_dir=realdata.data_dir()
+        [SuiteTask(task=task, metrics=TaskIndex.load().get(task).metrics[:1], num_fewshot=shots)],
+        data_dir=realdata.data_dir(),
     )
     if prepared.task.OUTPUT_TYPE == "generate_until":
         prepared.task.set_config("generation_kwargs", {"max_gen_toks": NEW_TOKENS}, update=True)
