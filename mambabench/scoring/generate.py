@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mambabench.models.base import SamplingOptions
+from mambabench.scoring.memory import in_halves
 from mambabench.scoring.requests import GenerationRequest
-from mambabench.scoring.scorer import or_out_of_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -108,7 +108,7 @@ class Generator:
             NotANumberError: when the model's logits are not numbers.
         """
         for batch in self.batches(requests) if batches is None else batches:
-            yield from self._generate(requests, tuple(batch))
+            yield from in_halves(lambda part: self._texts(requests, part), tuple(batch), self._note)
 
     def _most_sequences(self, request: GenerationRequest) -> int:
         if self._batch_size is not None:
@@ -116,18 +116,6 @@ class Generator:
         on_gpu = self.model.device.type == "cuda"
         tokens = _MOST_TOKENS_GPU if on_gpu else _MOST_TOKENS_CPU
         return max(1, min(_MOST_SEQUENCES, tokens // (len(request.context) + request.max_new_tokens)))
-
-    def _generate(
-        self, requests: Sequence[GenerationRequest], batch: tuple[int, ...]
-    ) -> Iterator[list[tuple[int, str]]]:
-        texts = or_out_of_memory(lambda: self._texts(requests, batch), len(batch))
-        if texts is not None:
-            yield texts
-            return
-        half = (len(batch) + 1) // 2
-        self._note(f"out of memory with {len(batch)} prompts; going on with {half}")
-        yield from self._generate(requests, batch[:half])
-        yield from self._generate(requests, batch[half:])
 
     def _texts(self, requests: Sequence[GenerationRequest], batch: tuple[int, ...]) -> list[tuple[int, str]]:
         import torch

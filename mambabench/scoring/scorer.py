@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from mambabench.models.base import check_numbers
+from mambabench.scoring.memory import in_halves
 from mambabench.scoring.requests import LoglikelihoodAnswer, LoglikelihoodRequest
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from mambabench.models.base import LoadedModel
 
 _ROWS_PER_SOFTMAX = 1024
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Scorer:
             NotANumberError: when the model's logits are not numbers.
         """
         for batch in self.batches(requests) if batches is None else batches:
-            yield from self._forward(requests, tuple(batch))
+            yield from in_halves(lambda part: self._score_batch(requests, part), tuple(batch), self._note)
 
     def _input(self, request: LoglikelihoodRequest) -> tuple[int, ...]:
         """Return the ids to forward: all but the last, cut on the left to the window."""
@@ -146,18 +146,6 @@ class Scorer:
                 f"a continuation of {n} tokens is longer than the model's window of {self.model.max_length}"
             )
         return (request.context + request.continuation)[-(self.model.max_length + 1) : -1]
-
-    def _forward(
-        self, requests: Sequence[LoglikelihoodRequest], batch: tuple[int, ...]
-    ) -> Iterator[list[tuple[int, LoglikelihoodAnswer]]]:
-        answers = or_out_of_memory(lambda: self._score_batch(requests, batch), len(batch))
-        if answers is not None:
-            yield answers
-            return
-        half = (len(batch) + 1) // 2
-        self._note(f"out of memory with {len(batch)} sequences; going on with {half}")
-        yield from self._forward(requests, batch[:half])
-        yield from self._forward(requests, batch[half:])
 
     def _score_batch(
         self, requests: Sequence[LoglikelihoodRequest], batch: tuple[int, ...]
@@ -181,25 +169,6 @@ class Scorer:
                 first = starts[row] - (width - keep)
                 answers.append((i, _read(logits[row, first : first + len(continuation)], continuation)))
         return answers
-
-
-def or_out_of_memory(forward: Callable[[], _T], n: int) -> _T | None:
-    """Return what `forward` returns, or null when it ran out of memory with more than one sequence.
-
-    Raises:
-        torch.OutOfMemoryError: when a single sequence does not fit.
-    """
-    import torch
-
-    try:
-        return forward()
-    except torch.OutOfMemoryError:
-        if n == 1:
-            raise
-    # Outside the handler: the exception holds the failed forward's tensors, and with them the memory.
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return None
 
 
 def _read(logits: torch.Tensor, continuation: tuple[int, ...]) -> LoglikelihoodAnswer:

@@ -129,3 +129,15 @@ def test_cut_text_holds_no_stop_string_and_is_a_beginning(text: str, stop: list[
     assert not any(s in cut for s in stop if s)
     if not any(s in text for s in stop if s):
         assert cut == text
+
+
+def test_out_of_memory_halves_the_batch_and_says_so() -> None:
+    class Small(Script):
+        def generate(self, input_ids: torch.Tensor, **how: Any) -> list[list[int]]:
+            if len(input_ids) > 1:
+                raise torch.OutOfMemoryError
+            return super().generate(input_ids, **how)
+
+    notes: list[str] = []
+    assert run(Small("x"), [greedy((i,)) for i in range(3)], note=notes.append) == ["x"] * 3
+    assert notes[0] == "out of memory with 3 sequences; going on with 2"
