@@ -70,7 +70,7 @@ Examples:
     type=click.Choice(["pretrained", "random"]),
     default="pretrained",
     show_default=True,
-    help="Random weights need no download.",
+    help="Random weights need no download of weights.",
 )
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Seed of random weights and of sampling."
