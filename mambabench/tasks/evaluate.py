@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from lm_eval.evaluator import evaluate
@@ -59,8 +60,6 @@ class TaskScore:
     metrics: tuple[MetricRecord, ...]
     samples: list[dict[str, Any]]
     """lm-eval's samples: one a document and filter."""
-    results: dict[str, Any]
-    """lm-eval's own result of this task alone."""
 
 
 def build_requests(
@@ -116,7 +115,7 @@ def score_task(name: str, task: Task, lm: MambabenchLM, *, limit: int | None, ch
             fewshot_as_multiturn=chat.fewshot_as_multiturn,
         )
     samples = found.pop("samples")[name]
-    return TaskScore(_metrics(name, task, found, samples), samples, found)
+    return TaskScore(_metrics(name, task, found, samples), samples)
 
 
 @contextmanager
@@ -146,7 +145,8 @@ def _metrics(
     records = []
     for (metric, filter_name), items in values.items():
         value = found["results"][name].get(f"{metric},{filter_name}")
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        # numpy's 32-bit floats are real numbers, but no Python floats.
+        if not isinstance(value, Real) or not math.isfinite(value):
             continue
         aggregation = getattr(task.aggregation().get(metric), "__name__", "")
         unit, interval = _interval(metric, aggregation, items)

@@ -83,6 +83,14 @@ def test_end_of_text_ends_a_row_and_is_not_in_the_text() -> None:
     assert run(Script("one<|endoftext|>two"), [greedy((1,))]) == ["one"]
 
 
+def test_a_special_token_stops_a_row_that_asks_for_it() -> None:
+    """Chat models end a turn with a special token, which decoded text may leave out."""
+    model = Script("one<|endoftext|>two")
+    without_eos = GenerationRequest((1,), 99, (), SamplingOptions())
+    asked = GenerationRequest((2,), 99, ("<|endoftext|>",), SamplingOptions())
+    assert run(model, [without_eos, asked]) == ["onetwo", "one"]
+
+
 def test_only_prompts_of_equal_length_share_a_batch() -> None:
     model = Script("x")
     requests = [greedy((1,) * n) for n in (3, 5, 3, 3, 5)]

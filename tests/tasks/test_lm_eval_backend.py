@@ -181,14 +181,6 @@ def test_lm_evals_cache_hook_is_fed() -> None:
     assert math.isfinite(logprob)
 
 
-def test_special_tokens_stop_generation_when_they_are_asked_for() -> None:
-    """Chat models end a turn with a special token, which decoded text may leave out."""
-    model = FakeModel(max_length=64)
-    how = {"until": ["<|endoftext|>"], "max_gen_toks": 30}
-    (text,) = backend(model).generate_until([instance("generate_until", "x", how)])
-    assert "<|endoftext|>" not in text
-
-
 def test_ids_that_the_checkpoint_names_end_a_text() -> None:
     model = FakeModel(max_length=64)
     prompt = torch.tensor([model.tokenizer.encode("x")])
