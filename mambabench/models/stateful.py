@@ -1,0 +1,247 @@
+"""A model as a function of a state: forward some tokens, get hidden rows where asked and the new state.
+
+Everything fast is written once on this: scoring with shared prefixes, generation, evaluation in pieces.
+Sequences of one call lie end to end without padding, each going on from a state of its own.
+
+    step = model.step(ids, [40])                        # a context of 40 tokens
+    fork = step.state.select([0, 0])                    # two continuations share it
+    ends = model.step(more_ids, [3, 5], fork).hidden    # [8, d_model]
+    model.logits(ends)                                  # [8, vocab_size]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
+
+if TYPE_CHECKING:
+    import torch
+
+
+class LayerState(Protocol):
+    """What one layer remembers of each of several rows."""
+
+    kind: ClassVar[str]
+    """Name under which the class is found again when a state is read from disk."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        ...
+
+    def select(self, rows: Sequence[int]) -> Self:
+        """Return the given rows, each as often as it is named."""
+        ...
+
+    @classmethod
+    def concat(cls, parts: Sequence[Self]) -> Self:
+        """Return the rows of several states after one another."""
+        ...
+
+    def map(self, change: TensorChange) -> Self:
+        """Return the state with every tensor replaced by `change(tensor)`."""
+        ...
+
+    def storages(self) -> Mapping[int, int]:
+        """Return the bytes in use of each piece of memory by its address: what is shared counts once."""
+        ...
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return the state as named tensors, for the disk."""
+        ...
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, torch.Tensor]) -> Self:
+        """Build the state from what `tensors` returned."""
+        ...
+
+
+class TensorChange(Protocol):
+    """A function from tensor to tensor."""
+
+    def __call__(self, tensor: torch.Tensor, /) -> torch.Tensor:
+        """Return the changed tensor."""
+        ...
+
+
+@dataclass(frozen=True)
+class RecurrentState:
+    """Tensors of a fixed size a row, such as a convolution's window and a scan's state."""
+
+    kind: ClassVar[str] = "recurrent"
+
+    named: dict[str, torch.Tensor]
+    """Each [rows, ...]."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return next(iter(self.named.values())).shape[0]
+
+    def select(self, rows: Sequence[int]) -> RecurrentState:
+        """Return copies of the given rows."""
+        import torch
+
+        index = torch.tensor(list(rows), dtype=torch.int64)
+        return RecurrentState(
+            {name: tensor.index_select(0, index.to(tensor.device)) for name, tensor in self.named.items()}
+        )
+
+    @classmethod
+    def concat(cls, parts: Sequence[RecurrentState]) -> RecurrentState:
+        """Return the rows of several states after one another."""
+        import torch
+
+        return cls({name: torch.cat([part.named[name] for part in parts]) for name in parts[0].named})
+
+    def map(self, change: TensorChange) -> RecurrentState:
+        """Return the state with every tensor changed."""
+        return RecurrentState({name: change(tensor) for name, tensor in self.named.items()})
+
+    def storages(self) -> dict[int, int]:
+        """Return the bytes of each tensor by its address."""
+        return {t.data_ptr(): t.numel() * t.element_size() for t in self.named.values()}
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return the tensors by name."""
+        return dict(self.named)
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, torch.Tensor]) -> RecurrentState:
+        """Build the state from its tensors."""
+        return cls(dict(tensors))
+
+
+@dataclass(frozen=True)
+class State:
+    """What a model remembers of each row's tokens so far, layer by layer.
+
+    A state is a value: `step` leaves the one it is given as it was, unless the caller gives it up with
+    `consume=True`.
+    """
+
+    lengths: tuple[int, ...]
+    """Tokens that each row has seen."""
+    layers: tuple[LayerState, ...]
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.lengths)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in use; memory that rows share is counted once."""
+        found: dict[int, int] = {}
+        for layer in self.layers:
+            for address, size in layer.storages().items():
+                found[address] = max(size, found.get(address, 0))
+        return sum(found.values())
+
+    def select(self, rows: Sequence[int]) -> State:
+        """Return the given rows in the given order, each as often as it is named."""
+        return State(tuple(self.lengths[r] for r in rows), tuple(layer.select(rows) for layer in self.layers))
+
+    def repeat(self, times: int) -> State:
+        """Return every row `times` times, copies of a row beside each other."""
+        return self.select([row for row in range(self.rows) for _ in range(times)])
+
+    @classmethod
+    def concat(cls, parts: Sequence[State]) -> State:
+        """Return the rows of several states of one model after one another."""
+        if len(parts) == 1:
+            return parts[0]
+        layers = zip(*(part.layers for part in parts), strict=True)
+        return cls(
+            tuple(length for part in parts for length in part.lengths),
+            tuple(type(same[0]).concat(same) for same in layers),
+        )
+
+    def snapshot(self) -> State:
+        """Return a copy that shares no memory with this one."""
+        return State(self.lengths, tuple(layer.map(_clone) for layer in self.layers))
+
+    def to(self, device: torch.device | str) -> State:
+        """Return the state on another device."""
+        return State(self.lengths, tuple(layer.map(lambda t: t.to(device)) for layer in self.layers))
+
+
+def _clone(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.clone()
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a forward gives."""
+
+    hidden: torch.Tensor
+    """Hidden rows after the last normalisation, in the order in which they were asked for, [n, d_model]."""
+    state: State | None
+    """State after each kept row's last token; null when none was to be kept."""
+
+
+@dataclass(frozen=True)
+class StateSize:
+    """How large a row's state is after n tokens: `fixed_bytes + n * bytes_per_token`."""
+
+    fixed_bytes: int
+    bytes_per_token: int
+
+
+class StatefulModel(Protocol):
+    """A model whose forward goes on from a state."""
+
+    vocab_size: int
+    """Ids that may be predicted: 0 to vocab_size - 1; padded rows of the vocabulary are left out."""
+    device: torch.device
+    dtype: torch.dtype
+    """Of the matrix products; a recurrence's state is never narrower than float32."""
+    kernel_path: str
+    """What computes the scan or the attention, for the record."""
+    state_size: StateSize
+    activation_bytes_per_token: int
+    """Memory of a forward besides weights and states, per token of the call, at its peak."""
+
+    def step(
+        self,
+        input_ids: torch.Tensor,
+        lengths: Sequence[int],
+        state: State | None = None,
+        *,
+        read: torch.Tensor | None = None,
+        keep: Sequence[int] | None = None,
+        consume: bool = False,
+    ) -> Step:
+        """Forward rows of tokens, each on from its state.
+
+        Args:
+            input_ids: int64 [T], the rows' tokens end to end.
+            lengths: tokens of each row, each at least 1; their sum is T.
+            state: one row for each of `lengths`; null for rows that begin here.
+            read: positions in `input_ids` whose hidden rows are wanted, int64 [n]; null for all.
+            keep: rows whose states are wanted, in this order; null for all, empty for none.
+            consume: whether the given state may be overwritten; the caller must not use it again.
+
+        Raises:
+            ValueError: `lengths` does not fit `input_ids` or `state`.
+        """
+        ...
+
+    def logits(self, hidden: torch.Tensor, *, first: int = 0, last: int | None = None) -> torch.Tensor:
+        """Return the logits [n, last - first] of hidden rows [n, d_model] for ids from `first` to `last`."""
+        ...
+
+
+def check_step(input_ids: torch.Tensor, lengths: Sequence[int], state: State | None) -> None:
+    """Check the arguments of `StatefulModel.step`.
+
+    Raises:
+        ValueError: they do not fit together.
+    """
+    if input_ids.dim() != 1 or sum(lengths) != input_ids.shape[0]:
+        raise ValueError(f"rows of {sum(lengths)} tokens in all, but ids of shape {tuple(input_ids.shape)}")
+    if not lengths or min(lengths) < 1:
+        raise ValueError("every row needs at least one token")
+    if state is not None and state.rows != len(lengths):
+        raise ValueError(f"{len(lengths)} rows of tokens, but a state of {state.rows}")
