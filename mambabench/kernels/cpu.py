@@ -14,11 +14,7 @@ fed in pieces. The recurrence is algorithm 2 of Gu & Dao 2023 (arXiv:2312.00752,
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -26,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mambabench.kernels import _scan_numba as loops
+from mambabench.kernels.threads import split
 
 
 class _Scan(torch.autograd.Function):
@@ -154,24 +151,6 @@ def _blocks(channels: int) -> int:
 
 
 def _run(loop: Callable[..., None], n_units: int, *tensors: Tensor) -> None:
-    """Do all units of work on as many threads as torch uses; their results do not overlap."""
+    """Do all units of work; their results do not overlap."""
     arrays = [tensor.detach().numpy() for tensor in tensors]
-    threads = max(1, min(torch.get_num_threads(), n_units))
-    edges = [n_units * i // threads for i in range(threads + 1)]
-    # Own threads sleep when idle; numba's spin, and beside other programs they lose most of their time.
-    rest = [
-        _pool(threads - 1).submit(loop, *arrays, loops.CHUNK_STEPS, low, high)
-        for low, high in pairwise(edges[1:])
-    ]
-    loop(*arrays, loops.CHUNK_STEPS, edges[0], edges[1])
-    for part in rest:
-        part.result()
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="scan")
-
-
-# Threads do not survive a fork, and a pool without them would wait forever.
-os.register_at_fork(after_in_child=_pool.cache_clear)
+    split(n_units, lambda first, last: loop(*arrays, loops.CHUNK_STEPS, first, last))
