@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
+    from mambabench.models.stateful import StatefulModel
     from mambabench.schema import CheckpointRecord
 
 
@@ -39,9 +40,11 @@ class SamplingOptions:
 
 
 class LoadedModel(Protocol):
-    """A checkpoint in memory with its tokenizer."""
+    """A checkpoint in memory with its tokenizer; its methods run it as its library ships it."""
 
     record: CheckpointRecord
+    stateful: StatefulModel | None
+    """The same weights as a function of a state; null when there is no such code, or it is not wanted."""
     tokenizer: PreTrainedTokenizerBase
     device: torch.device
     vocab_size: int

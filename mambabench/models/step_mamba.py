@@ -1,0 +1,207 @@
+"""Mamba-1 as a function of a state, over the weights of a loaded transformers model.
+
+transformers goes on from a state by one token at a time only (with more it starts the scan from zero
+without a word), and mamba_ssm refuses more; this forward takes any number, for several rows of
+different lengths at once. The mixer is that of Gu & Dao 2023 (arXiv:2312.00752, section 3.4);
+FalconMamba normalises B, C and the step size besides.
+
+    steps = MambaSteps(module, vocab_size=50277)
+    step = steps.step(ids, [7, 3])                      # two rows, 10 ids
+    steps.step(more_ids, [1, 300], step.state)          # both go on
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mambabench.kernels.packed import PackedKernels, kernels_for
+from mambabench.models.layers import linear, row_starts
+from mambabench.models.stateful import RecurrentState, State, StateSize, Step, check_step
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+LOG2_E = 1.4426950408889634
+FAMILIES = frozenset({"mamba", "falcon_mamba"})
+
+
+class MambaLayer:
+    """One selective state-space mixer.
+
+    Args:
+        weights: the mixer's parameters by the names that mamba_ssm and transformers both give them.
+        kernels: of the device that the weights are on.
+        inner_norm_eps: for a mixer that normalises B, C and the step size, as FalconMamba's does.
+    """
+
+    def __init__(
+        self, weights: Mapping[str, Tensor], kernels: PackedKernels, *, inner_norm_eps: float | None = None
+    ) -> None:
+        self._kernels = kernels
+        self._eps = inner_norm_eps
+        self._in_proj, self._in_bias = weights["in_proj.weight"], weights.get("in_proj.bias")
+        self._out_proj, self._out_bias = weights["out_proj.weight"], weights.get("out_proj.bias")
+        self._x_proj, self._dt_proj = weights["x_proj.weight"], weights["dt_proj.weight"]
+        # Small tensors are kept a second time, in the layout and the dtype that the loops read.
+        self._taps = _float(weights["conv1d.weight"][:, 0].t())
+        self.d_inner = self._taps.shape[1]
+        bias = weights.get("conv1d.bias")
+        self._conv_bias = self._taps.new_zeros(self.d_inner) if bias is None else _float(bias)
+        self._dt_bias = _float(weights["dt_proj.bias"])
+        self._a = _float(-torch.exp(weights["A_log"].double()).t() * LOG2_E)
+        self._skip = _float(weights["D"])
+        self._rank = self._dt_proj.shape[1]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row's state."""
+        return 4 * self.d_inner * (self._a.shape[0] + self._taps.shape[0] - 1)
+
+    def step(
+        self,
+        x: Tensor,
+        starts: npt.NDArray[np.int64],
+        state: RecurrentState | None,
+        *,
+        read: Tensor | None = None,
+        consume: bool = False,
+    ) -> tuple[Tensor, RecurrentState]:
+        """Map normalised inputs [T, d_model] to what is added to the residual stream, [T or n, d_model].
+
+        Args:
+            x: float32.
+            starts: where each row begins, and T, [B + 1].
+            state: "conv" [B, k - 1, d_inner] and "ssm" [B, N, d_inner]; null for rows that begin here.
+            read: positions whose outputs are needed; null for all.
+            consume: whether the state may be overwritten.
+        """
+        window = ssm = None
+        if state is not None:
+            window, ssm = state.named["conv"], state.named["ssm"]
+        xz = linear(x, self._in_proj, self._in_bias)
+        u, window = self._kernels.conv_silu(xz, 0, self._taps, self._conv_bias, starts, window)
+        proj = linear(u, self._x_proj)
+        if self._eps is not None:
+            proj = self._normalised(proj, self._eps)
+        dt = linear(proj[:, : self._rank], self._dt_proj)
+        y, ssm = self._kernels.scan(
+            u,
+            dt,
+            self._dt_bias,
+            self._a,
+            proj,
+            self._rank,
+            self._skip,
+            xz,
+            self.d_inner,
+            starts,
+            ssm,
+            consume=consume,
+        )
+        mixed = linear(y if read is None else y[read], self._out_proj, self._out_bias)
+        return mixed, RecurrentState({"conv": window, "ssm": ssm})
+
+    def _normalised(self, proj: Tensor, eps: float) -> Tensor:
+        n_states = self._a.shape[0]
+        sizes = [self._rank, n_states, n_states]
+        parts = torch.split(proj, sizes, dim=1)
+        return torch.cat([torch.nn.functional.rms_norm(p, (p.shape[1],), eps=eps) for p in parts], dim=1)
+
+
+class MambaSteps:
+    """A Mamba-1 language model; see `mambabench.models.stateful.StatefulModel` for the methods' contract.
+
+    Args:
+        module: transformers' `MambaForCausalLM` or `FalconMambaForCausalLM`; its weights are shared.
+        vocab_size: ids that may be predicted.
+    """
+
+    def __init__(self, module: PreTrainedModel, *, vocab_size: int) -> None:
+        model: Any = module
+        backbone, config = model.backbone, model.config
+        self._embedding: Tensor = backbone.embeddings.weight.detach()
+        self._head: Tensor = model.get_output_embeddings().weight.detach()
+        self.vocab_size = vocab_size
+        self.device, self.dtype = self._embedding.device, self._embedding.dtype
+        self._kernels = kernels_for(self.device)
+        self.kernel_path = self._kernels.name
+        eps = config.mixer_rms_eps if config.model_type == "falcon_mamba" else None
+        self._layers = [
+            MambaLayer(
+                {name: p.detach() for name, p in block.mixer.named_parameters()},
+                self._kernels,
+                inner_norm_eps=eps,
+            )
+            for block in backbone.layers
+        ]
+        self._norms = [_float(block.norm.weight.detach()) for block in backbone.layers]
+        self._last_norm = _float(backbone.norm_f.weight.detach())
+        self._eps = float(config.layer_norm_epsilon)
+        self.state_size = StateSize(sum(layer.row_bytes for layer in self._layers), 0)
+        # The residual stream, its normalised copy and a layer's xz, u, dt, y and small projection.
+        d_inner = self._layers[0].d_inner
+        self.activation_bytes_per_token = 4 * (3 * self._embedding.shape[1] + 6 * d_inner)
+
+    def step(
+        self,
+        input_ids: Tensor,
+        lengths: Sequence[int],
+        state: State | None = None,
+        *,
+        read: Tensor | None = None,
+        keep: Sequence[int] | None = None,
+        consume: bool = False,
+    ) -> Step:
+        """Forward rows of tokens end to end, each on from its state."""
+        check_step(input_ids, lengths, state)
+        starts = row_starts(lengths)
+        with torch.inference_mode():
+            residual = torch.nn.functional.embedding(input_ids, self._embedding).float()
+            states: list[RecurrentState] = []
+            mixed: Tensor | None = None
+            for i, (layer, norm) in enumerate(zip(self._layers, self._norms, strict=True)):
+                normed = self._kernels.add_norm(residual, mixed, norm, self._eps)
+                last = i == len(self._layers) - 1
+                before: Any = None if state is None else state.layers[i]
+                mixed, after = layer.step(
+                    normed, starts, before, read=read if last else None, consume=consume
+                )
+                states.append(after if keep is None else _kept(after, keep))
+            if read is not None:
+                residual = residual[read]
+            hidden = self._kernels.add_norm(residual, mixed, self._last_norm, self._eps)
+        return Step(hidden, _state_after(lengths, state, states, keep))
+
+    def logits(self, hidden: Tensor, *, first: int = 0, last: int | None = None) -> Tensor:
+        """Return the logits of hidden rows for ids from `first` to `last`."""
+        with torch.inference_mode():
+            return linear(hidden, self._head[first : self.vocab_size if last is None else last])
+
+
+def _float(tensor: Tensor) -> Tensor:
+    return tensor.detach().float().contiguous()
+
+
+def _kept(state: RecurrentState, keep: Sequence[int]) -> RecurrentState:
+    if list(keep) == list(range(state.rows)):
+        return state
+    return state.select(keep)
+
+
+def _state_after(
+    lengths: Sequence[int],
+    before: State | None,
+    layers: Sequence[RecurrentState],
+    keep: Sequence[int] | None,
+) -> State | None:
+    kept = range(len(lengths)) if keep is None else keep
+    if not len(kept):
+        return None
+    seen = before.lengths if before is not None else (0,) * len(lengths)
+    return State(tuple(seen[row] + lengths[row] for row in kept), tuple(layers))
