@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 from mambabench.kernels.threads import split
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import numpy.typing as npt
     import torch
@@ -98,6 +100,67 @@ class PackedKernels(Protocol):
         """
         ...
 
+    def ssd(
+        self,
+        xbc: Tensor,
+        zxbcdt: Tensor,
+        dt_column: int,
+        dt_bias: Tensor,
+        A_log2: Tensor,
+        D: Tensor,
+        n_groups: int,
+        starts: npt.NDArray[np.int64],
+        state: Tensor | None,
+        *,
+        dt_limit: tuple[float, float] = (0.0, float("inf")),
+        keep: Sequence[int] | None = None,
+        consume: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Run the scan of Mamba-2 with H heads of P channels, whose B and C are shared by groups of heads.
+
+        Args:
+            xbc: input, B and C, [T, H * P + 2 * n_groups * N].
+            zxbcdt: [T, W], whose H columns from `dt_column` on are step sizes before bias and softplus.
+            dt_column: first of them.
+            dt_bias: [H].
+            A_log2: log2(e) times the state matrix, which is negative, [H].
+            D: skip weights, [H, P].
+            n_groups: a divisor of H.
+            starts: where each row begins, and T, [B + 1].
+            state: before each row's first token, [B, H, N, P]; zero when absent.
+            dt_limit: smallest and largest step size after softplus.
+            keep: different rows whose states are wanted, in this order; all when absent.
+            consume: whether `state` may be overwritten.
+
+        Returns:
+            C h + D u [T, H * P], and the state after each kept row's last token [n, H, N, P].
+        """
+        ...
+
+    def gate_norm(
+        self,
+        y: Tensor,
+        zxbcdt: Tensor,
+        z_column: int,
+        weight: Tensor | None,
+        eps: float,
+        n_groups: int,
+        *,
+        gate_first: bool = True,
+    ) -> None:
+        """Multiply `y` by silu(z) and normalise it by groups, in place, as Mamba-2 does after its scan.
+
+        Args:
+            y: [T, d].
+            zxbcdt: [T, W], whose columns from `z_column` on are the gate [T, d].
+            z_column: first of them.
+            weight: of the root-mean-square normalisation, [d]; there is none when absent.
+            eps: added to the mean square.
+            n_groups: a divisor of d; each group has its own mean square.
+            gate_first: whether the gate comes before the normalisation.
+        """
+        ...
+
 
 class CpuKernels:
     """Compiled loops on threads of our own; see `PackedKernels` for the methods' contract."""
@@ -106,9 +169,10 @@ class CpuKernels:
 
     def __init__(self) -> None:
         # numba takes half a second to import, and the loops seconds to compile the first time.
-        from mambabench.kernels import _packed_numba
+        from mambabench.kernels import _packed_numba, _ssd_numba
 
         self._loops = _packed_numba
+        self._ssd = _ssd_numba
 
     def conv_silu(
         self,
@@ -189,6 +253,79 @@ class CpuKernels:
         arrays = residual.numpy(), added.numpy(), weight.numpy(), eps, x is not None, y.numpy()
         split(residual.shape[0], lambda first, last: self._loops.add_norm(*arrays, first, last))
         return y
+
+    def ssd(
+        self,
+        xbc: Tensor,
+        zxbcdt: Tensor,
+        dt_column: int,
+        dt_bias: Tensor,
+        A_log2: Tensor,
+        D: Tensor,
+        n_groups: int,
+        starts: npt.NDArray[np.int64],
+        state: Tensor | None,
+        *,
+        dt_limit: tuple[float, float] = (0.0, float("inf")),
+        keep: Sequence[int] | None = None,
+        consume: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Run the scan of Mamba-2 with H heads of P channels."""
+        heads, width = D.shape
+        rows, length = len(starts) - 1, int(starts[-1])
+        n_states = (xbc.shape[-1] - heads * width) // (2 * n_groups)
+        if n_states < 1 or heads % n_groups:
+            raise ValueError(f"{n_groups} groups do not fit {heads} heads and {xbc.shape[-1]} columns")
+        _require(xbc, (length, heads * width + 2 * n_groups * n_states))
+        _require(zxbcdt, (length, None), dt_column + heads)
+        for vector in (dt_bias, A_log2):
+            _require(vector, (heads,))
+        _require(D, (heads, width))
+        if state is not None:
+            _require(state, (rows, heads, n_states, width))
+        kept = range(rows) if keep is None else keep
+        if state is not None and consume and list(kept) == list(range(rows)):
+            after = state
+        else:
+            after = xbc.new_empty(len(kept), heads, n_states, width)
+        # Never read when there is no state, but the loops are compiled for an array.
+        before = after if state is None else state
+        y = xbc.new_empty(length, heads * width)
+        self._ssd.run(
+            xbc.numpy(),
+            zxbcdt.numpy(),
+            dt_column,
+            (dt_bias.numpy(), A_log2.numpy(), D.numpy()),
+            n_groups,
+            starts,
+            (before.numpy(), state is None, kept, after.numpy()),
+            (float(dt_limit[0]), float(dt_limit[1])),
+            y.numpy(),
+        )
+        return y, after
+
+    def gate_norm(
+        self,
+        y: Tensor,
+        zxbcdt: Tensor,
+        z_column: int,
+        weight: Tensor | None,
+        eps: float,
+        n_groups: int,
+        *,
+        gate_first: bool = True,
+    ) -> None:
+        """Multiply `y` by silu(z) and normalise it by groups, in place."""
+        tokens, channels = y.shape
+        _require(y, (None, channels))
+        _require(zxbcdt, (tokens, None), z_column + channels)
+        scale = y.new_empty(channels) if weight is None else weight
+        _require(scale, (channels,))
+        if channels % n_groups:
+            raise ValueError(f"{channels} channels do not divide into {n_groups} groups")
+        arrays = y.numpy(), zxbcdt.numpy(), z_column, scale.numpy(), eps, n_groups
+        how = weight is not None, gate_first
+        split(tokens, lambda first, last: self._ssd.gate_norm(*arrays, *how, first, last))
 
     def _blocks(self, channels: int) -> int:
         return -(-channels // self._loops.BLOCK_CHANNELS)

@@ -8,6 +8,9 @@ discretisation that their code uses: the input matrix is `delta * B`, not the ze
     >>> y, state = selective_scan_reference(ones, ones, np.zeros((1, 1)), ones, ones)
     >>> y[0, :, 0].tolist(), state.item()
     ([1.0, 2.0, 3.0], 3.0)
+
+`ssd_reference` does the same for Mamba-2 (Dao & Gu 2024, arXiv:2405.21060, section 7), where a head's
+channels share one decay.
 """
 
 from __future__ import annotations
@@ -70,4 +73,49 @@ def selective_scan_reference(
     if z is not None:
         gate = np.asarray(z, dtype=np.float64)
         y = y * gate * np.exp(-np.logaddexp(0.0, -gate))
+    return y, state
+
+
+def ssd_reference(
+    x: ArrayLike,
+    dt: ArrayLike,
+    A: ArrayLike,
+    B: ArrayLike,
+    C: ArrayLike,
+    D: ArrayLike,
+    *,
+    dt_bias: ArrayLike | None = None,
+    dt_limit: tuple[float, float] = (0.0, float("inf")),
+    initial_state: ArrayLike | None = None,
+) -> tuple[Array, Array]:
+    """Run the scan of Mamba-2 over one sequence in float64, whatever the inputs' dtype.
+
+    Args:
+        x: input, [L, H, P].
+        dt: step sizes before bias and softplus, [L, H].
+        A: state matrix, one number a head, [H]; negative in a trained model.
+        B: input projection of each group of heads, [L, G, N].
+        C: output projection, [L, G, N].
+        D: skip weights, [H, P].
+        dt_bias: added to dt first, [H].
+        dt_limit: smallest and largest step size after softplus.
+        initial_state: state before the first step, [H, N, P]; zero when absent.
+
+    Returns:
+        The output [L, H, P] and the state after the last step [H, N, P].
+    """
+    u, step, a, b, c, skip = (np.asarray(v, dtype=np.float64) for v in (x, dt, A, B, C, D))
+    length, heads, width = u.shape
+    if dt_bias is not None:
+        step = step + np.asarray(dt_bias, dtype=np.float64)
+    step = np.clip(np.logaddexp(0.0, step), *dt_limit)
+    b, c = (v.repeat(heads // v.shape[1], axis=1) for v in (b, c))
+    state = np.zeros((heads, b.shape[2], width))
+    if initial_state is not None:
+        state = state + np.asarray(initial_state, dtype=np.float64)
+    y = np.zeros((length, heads, width))
+    for t in range(length):
+        decay = np.exp(step[t] * a)[:, None, None]
+        state = decay * state + step[t][:, None, None] * b[t][:, :, None] * u[t][:, None, :]
+        y[t] = np.einsum("hn,hnp->hp", c[t], state) + skip * u[t]
     return y, state

@@ -1,0 +1,390 @@
+"""The compiled loops of a Mamba-2 layer over sequences that lie end to end; `packed` is their only caller.
+
+A row is cut into chunks. Inside one the scan is a masked matrix product, and between chunks a state is
+carried (Dao & Gu 2024, arXiv:2405.21060, section 6): a third of the work of the plain recurrence for long
+rows, and far less for short ones that begin without a state or need none afterwards. `prepare` makes what
+all heads of a group share, `scan` does the rest head by head.
+
+All products go through tiles of 4 x 64 numbers. What they read is stored in blocks of [4, 64] or
+[n, 64], flat, because then every distance within a tile is known when the loops are compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+from numba.extending import register_jitable
+
+from mambabench.kernels._vector import FASTMATH, exp2, silu, softplus
+from mambabench.kernels.threads import split
+
+CHUNK = 128
+"""Longest chunk in tokens, a multiple of `LANES`."""
+LANES = 64
+"""Columns of a tile."""
+TILE_ROWS = 4
+TILE = TILE_ROWS * LANES
+
+_SQUARE = LANES * LANES
+_CHUNK_BLOCKS = CHUNK // LANES
+_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+# Products of decays below this become zero; as denormal numbers they would take a hundred times as long.
+_NOTHING = np.float32(2.0**-100)
+
+_Array = npt.NDArray[Any]
+
+
+def plan(starts: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Cut rows into chunks.
+
+    Args:
+        starts: where each row begins, and T, [B + 1].
+
+    Returns:
+        For each chunk its first token, its length, its first tile and its first block of `LANES` tokens
+        [n, 4], with the totals in one row more; and each row's first chunk, with the total, [B + 1].
+    """
+    lengths = np.diff(starts)
+    per_row = -(-lengths // CHUNK)
+    row_chunks = np.zeros(len(starts), np.int64)
+    np.cumsum(per_row, out=row_chunks[1:])
+    row = np.repeat(np.arange(len(lengths)), per_row)
+    offset = (np.arange(row_chunks[-1]) - row_chunks[row]) * CHUNK
+    chunks = np.zeros((row_chunks[-1] + 1, 4), np.int64)
+    chunks[:-1, 0] = starts[row] + offset
+    chunks[:-1, 1] = np.minimum(lengths[row] - offset, CHUNK)
+    np.cumsum(-(-chunks[:-1, 1] // TILE_ROWS), out=chunks[1:, 2])
+    np.cumsum(-(-chunks[:-1, 1] // LANES), out=chunks[1:, 3])
+    return chunks, row_chunks
+
+
+@register_jitable(fastmath=FASTMATH, error_model="numpy")
+def _multiply(total, factor, right, depth):  # type: ignore[no-untyped-def]
+    """Add `factor` [4, depth] times `right` [depth, 64] to `total` [4, 64]; all flat, a row every 64."""
+    for k in range(0, depth, 4):
+        f = factor[k : k + 3 * 64 + 4]
+        r = right[k * 64 : (k + 4) * 64]
+        f00, f01, f02, f03 = f[0], f[1], f[2], f[3]
+        f10, f11, f12, f13 = f[64], f[65], f[66], f[67]
+        f20, f21, f22, f23 = f[128], f[129], f[130], f[131]
+        f30, f31, f32, f33 = f[192], f[193], f[194], f[195]
+        for c in range(64):
+            r0, r1, r2, r3 = r[c], r[64 + c], r[128 + c], r[192 + c]
+            total[c] = (((total[c] + f00 * r0) + f01 * r1) + f02 * r2) + f03 * r3
+            total[64 + c] = (((total[64 + c] + f10 * r0) + f11 * r1) + f12 * r2) + f13 * r3
+            total[128 + c] = (((total[128 + c] + f20 * r0) + f21 * r1) + f22 * r2) + f23 * r3
+            total[192 + c] = (((total[192 + c] + f30 * r0) + f31 * r1) + f32 * r2) + f33 * r3
+
+
+def _prepare(
+    xbc: _Array,
+    column: int,
+    n_states: int,
+    zxbcdt: _Array,
+    dt_column: int,
+    dt_bias: _Array,
+    A: _Array,
+    low: float,
+    high: float,
+    chunks: _Array,
+    step: _Array,
+    decay: _Array,
+    c_tiles: _Array,
+    b_blocks: _Array,
+    scores: _Array,
+    first: int,
+    last: int,
+) -> None:
+    n_groups, heads = c_tiles.shape[0], A.shape[0]
+    depth = (n_states + 3) // 4 * 4
+    low_f, high_f = np.float32(low), np.float32(high)
+    for unit in range(first, last):
+        token, length, tile, block = chunks[unit]
+        n_tiles, n_blocks = chunks[unit + 1, 2] - tile, chunks[unit + 1, 3] - block
+        for t in range(token, token + length):
+            dt_t, step_t, decay_t = zxbcdt[t, dt_column : dt_column + heads], step[t], decay[t]
+            for h in range(heads):
+                s = softplus(dt_t[h] + dt_bias[h])
+                s = low_f if s < low_f else s
+                s = high_f if s > high_f else s
+                step_t[h] = s
+                decay_t[h] = exp2(s * A[h])
+        for g in range(n_groups):
+            b_column = column + g * n_states
+            c_column = column + (n_groups + g) * n_states
+            for j in range(n_blocks):
+                transposed = b_blocks[g, block + j]
+                transposed[:] = _ZERO
+                begin = token + j * LANES
+                for s in range(min(LANES, length - j * LANES)):
+                    b = xbc[begin + s, b_column : b_column + n_states]
+                    for n in range(n_states):
+                        transposed[n * LANES + s] = b[n]
+            for i in range(n_tiles):
+                rows = c_tiles[g, tile + i]
+                rows[:] = _ZERO
+                for k in range(min(TILE_ROWS, length - i * TILE_ROWS)):
+                    c = xbc[token + i * TILE_ROWS + k, c_column : c_column + n_states]
+                    for begin in range(0, n_states, LANES):
+                        part = rows[begin * TILE_ROWS + k * LANES : begin * TILE_ROWS + (k + 1) * LANES]
+                        for n in range(min(LANES, n_states - begin)):
+                            part[n] = c[begin + n]
+                for j in range(i * TILE_ROWS // LANES + 1):
+                    product = scores[g, tile + i, j * TILE : (j + 1) * TILE]
+                    product[:] = _ZERO
+                    right = b_blocks[g, block + j]
+                    for begin in range(0, depth, LANES):
+                        _multiply(
+                            product,
+                            rows[begin * TILE_ROWS : begin * TILE_ROWS + TILE],
+                            right[begin * LANES :],
+                            min(LANES, depth - begin),
+                        )
+
+
+def _scan(
+    xbc: _Array,
+    D: _Array,
+    n_states: int,
+    starts: _Array,
+    chunks: _Array,
+    row_chunks: _Array,
+    step: _Array,
+    decay: _Array,
+    c_tiles: _Array,
+    b_blocks: _Array,
+    scores: _Array,
+    before: _Array,
+    fresh: bool,
+    wanted: _Array,
+    after: _Array,
+    y: _Array,
+    first: int,
+    last: int,
+) -> None:
+    heads, width = D.shape
+    rows = starts.shape[0] - 1
+    parts = (width + LANES - 1) // LANES
+    depth = (n_states + 3) // 4 * 4
+    per_group = heads // c_tiles.shape[0]
+    h = np.empty(depth * LANES, np.float32)
+    x = np.empty(CHUNK * LANES, np.float32)
+    total = np.empty(TILE, np.float32)
+    weights = np.empty(_CHUNK_BLOCKS * TILE, np.float32)
+    # What is left at the current token of the input at each token of the chunk.
+    left = np.empty(CHUNK, np.float32)
+    carried = np.empty(TILE_ROWS, np.float32)
+    for unit in range(first, last):
+        # Rows differ in length, heads do not: neighbouring units are the rows of one head.
+        row, part = unit % rows, unit // rows
+        head, lane = part // parts, part % parts * LANES
+        n_lanes = min(LANES, width - lane)
+        group, channel = head // per_group, head * width + lane
+        skip = D[head, lane : lane + n_lanes]
+        h[:] = _ZERO
+        x[:] = _ZERO
+        if not fresh:
+            for n in range(n_states):
+                h_n, before_n = (
+                    h[n * LANES : n * LANES + n_lanes],
+                    before[row, head, n, lane : lane + n_lanes],
+                )
+                for c in range(n_lanes):
+                    h_n[c] = before_n[c]
+        remembers = not fresh
+        for chunk in range(row_chunks[row], row_chunks[row + 1]):
+            token, length, tile, block = chunks[chunk]
+            n_tiles, n_blocks = chunks[chunk + 1, 2] - tile, chunks[chunk + 1, 3] - block
+            for s in range(length):
+                u, x_s, size = (
+                    xbc[token + s, channel : channel + n_lanes],
+                    x[s * LANES :],
+                    step[token + s, head],
+                )
+                for c in range(n_lanes):
+                    x_s[c] = u[c] * size
+            x[length * LANES : n_tiles * TILE] = _ZERO
+            left[:] = _ZERO
+            since = _ONE
+            for i in range(n_tiles):
+                n_rows = min(TILE_ROWS, length - i * TILE_ROWS)
+                seen = i * TILE_ROWS // LANES + 1
+                total[:] = _ZERO
+                weights[:] = _ZERO
+                for k in range(n_rows):
+                    t = i * TILE_ROWS + k
+                    a = decay[token + t, head]
+                    since *= a
+                    since = _ZERO if since < _NOTHING else since
+                    carried[k] = since
+                    for j in range(seen):
+                        left_j = left[j * LANES : (j + 1) * LANES]
+                        for c in range(64):
+                            value = left_j[c] * a
+                            left_j[c] = _ZERO if value < _NOTHING else value
+                    left[t] = _ONE
+                    for j in range(seen):
+                        left_j = left[j * LANES : (j + 1) * LANES]
+                        score = scores[group, tile + i, j * TILE + k * LANES : j * TILE + (k + 1) * LANES]
+                        weight = weights[j * TILE + k * LANES : j * TILE + (k + 1) * LANES]
+                        for c in range(64):
+                            weight[c] = left_j[c] * score[c]
+                if remembers:
+                    c_rows = c_tiles[group, tile + i]
+                    for begin in range(0, depth, LANES):
+                        _multiply(
+                            total,
+                            c_rows[begin * TILE_ROWS : begin * TILE_ROWS + TILE],
+                            h[begin * LANES :],
+                            min(LANES, depth - begin),
+                        )
+                    for k in range(n_rows):
+                        total_k, scale = total[k * LANES : (k + 1) * LANES], carried[k]
+                        for c in range(64):
+                            total_k[c] *= scale
+                for j in range(seen):
+                    _multiply(
+                        total,
+                        weights[j * TILE : (j + 1) * TILE],
+                        x[j * _SQUARE :],
+                        min(LANES, (i + 1) * TILE_ROWS - j * LANES),
+                    )
+                for k in range(n_rows):
+                    t = token + i * TILE_ROWS + k
+                    u, y_t = xbc[t, channel : channel + n_lanes], y[t, channel : channel + n_lanes]
+                    total_k = total[k * LANES : (k + 1) * LANES]
+                    for c in range(n_lanes):
+                        y_t[c] = total_k[c] + skip[c] * u[c]
+            if chunk + 1 == row_chunks[row + 1] and wanted[row] < 0:
+                continue
+            for s in range(length):
+                x_s, scale = x[s * LANES : (s + 1) * LANES], left[s]
+                for c in range(64):
+                    x_s[c] *= scale
+            for n in range(0, depth, TILE_ROWS):
+                h_n = h[n * LANES : n * LANES + TILE]
+                for c in range(256):
+                    h_n[c] *= since
+                for j in range(n_blocks):
+                    _multiply(
+                        h_n,
+                        b_blocks[group, block + j, n * LANES : n * LANES + TILE],
+                        x[j * _SQUARE :],
+                        min(LANES, n_tiles * TILE_ROWS - j * LANES),
+                    )
+            remembers = True
+        if wanted[row] >= 0:
+            for n in range(n_states):
+                h_n, after_n = h[n * LANES :], after[wanted[row], head, n, lane : lane + n_lanes]
+                for c in range(n_lanes):
+                    after_n[c] = h_n[c]
+
+
+def _gate_norm(
+    y: _Array,
+    zxbcdt: _Array,
+    column: int,
+    weight: _Array,
+    eps: float,
+    n_groups: int,
+    norm: bool,
+    gate_first: bool,
+    first: int,
+    last: int,
+) -> None:
+    size = y.shape[1] // n_groups
+    whole = size - size % 16
+    # Sixteen partial sums let the loop use vectors without reordering.
+    partial = np.empty(16, np.float32)
+    for t in range(first, last):
+        for g in range(n_groups):
+            y_t, w = y[t, g * size : (g + 1) * size], weight[g * size : (g + 1) * size]
+            z_t = zxbcdt[t, column + g * size : column + (g + 1) * size]
+            if gate_first:
+                for c in range(size):
+                    y_t[c] *= silu(z_t[c])
+            if norm:
+                partial[:] = _ZERO
+                for c in range(0, whole, 16):
+                    for k in range(16):
+                        partial[k] += y_t[c + k] * y_t[c + k]
+                total = 0.0
+                for k in range(16):
+                    total += partial[k]
+                for c in range(whole, size):
+                    total += y_t[c] * y_t[c]
+                scale = np.float32(1.0 / np.sqrt(total / size + eps))
+                for c in range(size):
+                    y_t[c] = y_t[c] * scale * w[c]
+            if not gate_first:
+                for c in range(size):
+                    y_t[c] *= silu(z_t[c])
+
+
+_compile = njit(nogil=True, cache=True, fastmath=FASTMATH, error_model="numpy")
+
+prepare: Callable[..., None] = _compile(_prepare)
+"""prepare(xbc [T, d], column of B, N, zxbcdt [T, W], dt_column, dt_bias [H], A [H], low, high, chunks, step
+[T, H], decay [T, H], c_tiles, b_blocks, scores, first, last): fills the last five before its range. Its units
+are chunks."""
+
+scan: Callable[..., None] = _compile(_scan)
+"""scan(xbc, D [H, P], N, starts, chunks, row_chunks, step, decay, c_tiles, b_blocks, scores, before [B, H, N,
+P], fresh, wanted [B], after [n, H, N, P], y [T, H * P], first, last): `before` is not read if `fresh`; the
+state of row r goes to row wanted[r] of `after` unless that is negative. Its units are parts of at most
+`LANES` channels of each head, times rows."""
+
+gate_norm: Callable[..., None] = _compile(_gate_norm)
+"""gate_norm(y [T, d], zxbcdt [T, W], column, weight [d], eps, n_groups, norm, gate_first, first, last): see
+`PackedKernels.gate_norm`. Its units are tokens."""
+
+
+def run(
+    xbc: _Array,
+    zxbcdt: _Array,
+    dt_column: int,
+    per_head: tuple[_Array, _Array, _Array],
+    n_groups: int,
+    starts: npt.NDArray[np.int64],
+    states: tuple[_Array, bool, Sequence[int], _Array],
+    dt_limit: tuple[float, float],
+    y: _Array,
+) -> None:
+    """Scan on all threads; see `PackedKernels.ssd`.
+
+    Args:
+        xbc: [T, d].
+        zxbcdt: [T, W].
+        dt_column: of the step sizes.
+        per_head: their bias [H], log2(e) A [H], and D [H, P].
+        n_groups: of heads.
+        starts: [B + 1].
+        states: the array of them before, whether it is to be ignored, rows to keep, and the array after.
+        dt_limit: smallest and largest step size.
+        y: filled, [T, H * P].
+    """
+    dt_bias, a_log2, skip = per_head
+    before, fresh, kept, after = states
+    heads, width = skip.shape
+    n_states = after.shape[2]
+    chunks, row_chunks = plan(starts)
+    n_tiles, n_blocks = int(chunks[-1, 2]), int(chunks[-1, 3])
+    wanted = np.full(len(starts) - 1, -1, np.int64)
+    wanted[list(kept)] = np.arange(len(kept))
+    step, decay = (np.empty((xbc.shape[0], heads), np.float32) for _ in range(2))
+    c_tiles = np.empty((n_groups, n_tiles, -(-n_states // LANES) * TILE), np.float32)
+    b_blocks = np.empty((n_groups, n_blocks, -(-n_states // 4) * 4 * LANES), np.float32)
+    scores = np.empty((n_groups, n_tiles, _CHUNK_BLOCKS * TILE), np.float32)
+    made = step, decay, c_tiles, b_blocks, scores
+    source = xbc, heads * width, n_states, zxbcdt, dt_column, dt_bias, a_log2, *dt_limit
+    split(len(chunks) - 1, lambda first, last: prepare(*source, chunks, *made, first, last))
+    rest = before, fresh, wanted, after, y
+    units = heads * -(-width // LANES) * len(wanted)
+    split(
+        units,
+        lambda first, last: scan(xbc, skip, n_states, starts, chunks, row_chunks, *made, *rest, first, last),
+    )
