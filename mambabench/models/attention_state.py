@@ -1,0 +1,251 @@
+"""What attention remembers of each row: its tokens' keys and values, shared by rows that share a prefix.
+
+A row is a chain of pieces of memory. `select` copies nothing, and children of a prefix all point to its
+pieces, so that a context with four continuations is in memory once.
+
+    state = AttentionState.kept(None, k, v, [0, 70], keep=[0])     # k, v [heads, 70, head_dim]
+    fork = state.select([0, 0, 0, 0])                              # four rows, still one copy
+    AttentionState.kept(fork, k2, v2, [0, 5, 9, 12, 20])           # each with an end of its own
+
+Who may write where: tokens that are written never change, so a state is a value however often it is shared.
+`grown` appends to a row's memory only where nothing stands yet: when the row ends where its memory ends.
+The first of two rows over the same memory to append takes the place; the other finds it taken and is given
+a copy. A row sees as many tokens as its own length says, never what another appended behind them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mambabench.models.stateful import TensorChange
+
+_LONGEST_CHAIN = 32
+"""Pieces of a row, above which it is copied together, so that many small steps stay linear."""
+_SPARE_TOKENS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Memory for the tokens of one or more rows; two blocks are equal only when they are the same."""
+
+    k: Tensor
+    """[slots, kv_heads, capacity, head_dim]"""
+    v: Tensor
+    """[slots, kv_heads, capacity, value_dim]"""
+    filled: list[int]
+    """Tokens written in each slot; they never change again."""
+
+
+class Piece(NamedTuple):
+    """The first tokens of one slot of a block."""
+
+    block: Block
+    slot: int
+    length: int
+
+    @property
+    def k(self) -> Tensor:
+        """Keys [kv_heads, length, head_dim]."""
+        return self.block.k[self.slot, :, : self.length]
+
+    @property
+    def v(self) -> Tensor:
+        """Values [kv_heads, length, value_dim]."""
+        return self.block.v[self.slot, :, : self.length]
+
+
+Chain = tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class AttentionState:
+    """One attention layer's keys and values of several rows."""
+
+    kind: ClassVar[str] = "attention"
+
+    chains: tuple[Chain, ...]
+    """The pieces of each row, whose tokens follow one another; none for a row that has seen nothing."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.chains)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [sum(piece.length for piece in chain) for chain in self.chains]
+
+    @classmethod
+    def kept(
+        cls,
+        before: AttentionState | None,
+        k: Tensor,
+        v: Tensor,
+        starts: Sequence[int],
+        keep: Sequence[int] | None = None,
+    ) -> AttentionState:
+        """Return the state after new tokens; of those, only the kept rows' are copied.
+
+        Args:
+            before: one row for each row of new tokens; null for rows that begin here.
+            k: new keys of all rows end to end [kv_heads, T, head_dim].
+            v: new values [kv_heads, T, value_dim].
+            starts: where each row begins, and T.
+            keep: rows whose states are wanted, in this order; null for all.
+        """
+        merged: dict[Chain, Chain] = {}
+        ends: dict[int, Chain] = {}
+        for row in dict.fromkeys(range(len(starts) - 1) if keep is None else keep):
+            chain = () if before is None else before.chains[row]
+            if len(chain) >= _LONGEST_CHAIN:
+                # Rows that shared the chain share its copy.
+                if chain not in merged:
+                    merged[chain] = (_piece(*joined(chain)),)
+                chain = merged[chain]
+            part = slice(int(starts[row]), int(starts[row + 1]))
+            ends[row] = (*chain, _piece(k[:, part], v[:, part], copy=True))
+        return cls(tuple(ends[row] for row in (ends if keep is None else keep)))
+
+    def grown(self, k: Tensor, v: Tensor, slots: Tensor, positions: Tensor) -> AttentionState:
+        """Return the state after one more token of each row, with all rows in one block.
+
+        The token is written in place when this state's rows are the block's, in order, and there is room.
+        Otherwise the rows are copied once into a block with room for about an eighth more tokens than the
+        longest has, which also ends the sharing of prefixes.
+
+        Args:
+            k: the new keys, one a row [kv_heads, rows, head_dim].
+            v: the new values [kv_heads, rows, value_dim].
+            slots: the numbers of the rows, int64 [rows].
+            positions: the rows' lengths before, int64 [rows].
+        """
+        lengths = self.lengths
+        block = self._own_block(lengths) or _gathered(self.chains, lengths, k, v)
+        block.k[slots, :, positions] = k.transpose(0, 1)
+        block.v[slots, :, positions] = v.transpose(0, 1)
+        for row, length in enumerate(lengths):
+            block.filled[row] = length + 1
+        return AttentionState(tuple((Piece(block, row, n + 1),) for row, n in enumerate(lengths)))
+
+    def _own_block(self, lengths: Sequence[int]) -> Block | None:
+        """Return the block that all rows can be appended to in place, if there is one."""
+        if not self.chains[0]:
+            return None
+        block = self.chains[0][0].block
+        if block.filled != lengths or max(lengths) >= block.k.shape[2]:
+            return None
+        for row, chain in enumerate(self.chains):
+            if len(chain) != 1 or chain[0].block is not block or chain[0].slot != row:
+                return None
+        return block
+
+    def select(self, rows: Sequence[int]) -> AttentionState:
+        """Return the given rows; they share their memory with this state's."""
+        return AttentionState(tuple(self.chains[row] for row in rows))
+
+    @classmethod
+    def concat(cls, parts: Sequence[AttentionState]) -> AttentionState:
+        """Return the rows of several states after one another, without copying them."""
+        return cls(tuple(chain for part in parts for chain in part.chains))
+
+    def map(self, change: TensorChange) -> AttentionState:
+        """Return the state with every tensor changed; rows that shared memory share the changed one."""
+        changed = {
+            (piece.block, piece.slot): _piece(change(piece.k), change(piece.v)).block
+            for piece in self._longest_pieces()
+        }
+        return AttentionState(
+            tuple(
+                tuple(Piece(changed[piece.block, piece.slot], 0, piece.length) for piece in chain)
+                for chain in self.chains
+            )
+        )
+
+    def storages(self) -> dict[int, int]:
+        """Return the bytes of written keys and values by their address; spare room is not counted."""
+        return {
+            tensor.data_ptr(): tensor.numel() * tensor.element_size()
+            for piece in self._longest_pieces()
+            for tensor in (piece.k, piece.v)
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the state for the disk, what rows share only once.
+
+        Returns:
+            "k" and "v", all pieces end to end [kv_heads, tokens, dim]; "pieces" int64 [n, 2], the first token
+            and the length in them of every row's pieces; "rows" int64 [rows], how many each row has.
+        """
+        longest = self._longest_pieces()
+        starts: dict[tuple[Block, int], int] = {}
+        total = 0
+        for piece in longest:
+            starts[piece.block, piece.slot] = total
+            total += piece.length
+        table = [(starts[p.block, p.slot], p.length) for chain in self.chains for p in chain]
+        return {
+            "k": torch.cat([piece.k for piece in longest], 1),
+            "v": torch.cat([piece.v for piece in longest], 1),
+            "pieces": torch.tensor(table, dtype=torch.int64),
+            "rows": torch.tensor([len(chain) for chain in self.chains], dtype=torch.int64),
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> AttentionState:
+        """Build the state from what `tensors` returned."""
+        k, v = tensors["k"], tensors["v"]
+        table: list[tuple[int, int]] = [(start, length) for start, length in tensors["pieces"].tolist()]
+        longest: dict[int, int] = {}
+        for start, length in table:
+            longest[start] = max(length, longest.get(start, 0))
+        blocks = {
+            start: _piece(k[:, start : start + length], v[:, start : start + length], copy=True).block
+            for start, length in longest.items()
+        }
+        pieces = iter([Piece(blocks[start], 0, length) for start, length in table])
+        return cls(tuple(tuple(next(pieces) for _ in range(n)) for n in tensors["rows"].tolist()))
+
+    def _longest_pieces(self) -> list[Piece]:
+        """Return one piece for each slot that rows point to, as long as the longest of them."""
+        found: dict[tuple[Block, int], int] = {}
+        for block, slot, length in dict.fromkeys(piece for chain in self.chains for piece in chain):
+            found[block, slot] = max(length, found.get((block, slot), 0))
+        return [Piece(block, slot, length) for (block, slot), length in found.items()]
+
+
+def joined(chain: Chain, k: Tensor | None = None, v: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return a chain's keys and values [kv_heads, n, dim], with further ones behind them if given."""
+    keys = [piece.k for piece in chain] + ([] if k is None else [k])
+    values = [piece.v for piece in chain] + ([] if v is None else [v])
+    if len(keys) == 1:
+        return keys[0], values[0]
+    return torch.cat(keys, 1), torch.cat(values, 1)
+
+
+def _piece(k: Tensor, v: Tensor, *, copy: bool = False) -> Piece:
+    if copy:
+        # A view would keep the whole batch's tensor in memory.
+        k, v = (t.clone(memory_format=torch.contiguous_format) for t in (k, v))
+    return Piece(Block(k[None], v[None], [k.shape[1]]), 0, k.shape[1])
+
+
+def _gathered(chains: Sequence[Chain], lengths: Sequence[int], k: Tensor, v: Tensor) -> Block:
+    """Copy the rows into one new block with spare room for tensors such as k and v [kv_heads, n, dim]."""
+    longest = max(lengths)
+    capacity = longest + max(_SPARE_TOKENS, longest // 8)
+    # Zeros: what stands behind a shorter row is multiplied by a weight of zero, and must be a number.
+    k = k.new_zeros((len(chains), k.shape[0], capacity, k.shape[2]))
+    v = v.new_zeros((len(chains), v.shape[0], capacity, v.shape[2]))
+    for row, chain in enumerate(chains):
+        start = 0
+        for piece in chain:
+            k[row, :, start : start + piece.length] = piece.k
+            v[row, :, start : start + piece.length] = piece.v
+            start += piece.length
+    return Block(k, v, list(lengths))
