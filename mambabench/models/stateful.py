@@ -39,6 +39,11 @@ class LayerState(Protocol):
         """Return the rows of several states after one another."""
         ...
 
+    @classmethod
+    def gather(cls, picks: Sequence[tuple[Self, int]]) -> Self:
+        """Return one row for each (state, row), copying nothing twice."""
+        ...
+
     def map(self, change: TensorChange) -> Self:
         """Return the state with every tensor replaced by `change(tensor)`."""
         ...
@@ -94,6 +99,14 @@ class RecurrentState:
         import torch
 
         return cls({name: torch.cat([part.named[name] for part in parts]) for name in parts[0].named})
+
+    @classmethod
+    def gather(cls, picks: Sequence[tuple[RecurrentState, int]]) -> RecurrentState:
+        """Return one row for each (state, row)."""
+        import torch
+
+        names = picks[0][0].named
+        return cls({n: torch.cat([state.named[n][row : row + 1] for state, row in picks]) for n in names})
 
     def map(self, change: TensorChange) -> RecurrentState:
         """Return the state with every tensor changed."""
@@ -158,6 +171,18 @@ class State:
             tuple(type(same[0]).concat(same) for same in layers),
         )
 
+    @classmethod
+    def gather(cls, picks: Sequence[tuple[State, int]]) -> State:
+        """Return one row for each (state, row); the states are of one model."""
+        layers = range(len(picks[0][0].layers))
+        return cls(
+            tuple(state.lengths[row] for state, row in picks),
+            tuple(
+                type(picks[0][0].layers[i]).gather([(state.layers[i], row) for state, row in picks])
+                for i in layers
+            ),
+        )
+
     def snapshot(self) -> State:
         """Return a copy that shares no memory with this one."""
         return State(self.lengths, tuple(layer.map(_clone) for layer in self.layers))
@@ -202,6 +227,10 @@ class StatefulModel(Protocol):
     state_size: StateSize
     activation_bytes_per_token: int
     """Memory of a forward besides weights and states, per token of the call, at its peak."""
+
+    def start(self, rows: int) -> State:
+        """Return the state of rows that have seen nothing."""
+        ...
 
     def step(
         self,

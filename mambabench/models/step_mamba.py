@@ -63,6 +63,16 @@ class MambaLayer:
         """Bytes of a row's state."""
         return 4 * self.d_inner * (self._a.shape[0] + self._taps.shape[0] - 1)
 
+    def start(self, rows: int) -> RecurrentState:
+        """Return the state of rows that have seen nothing."""
+        n_states, taps = self._a.shape[0], self._taps.shape[0]
+        return RecurrentState(
+            {
+                "conv": self._a.new_zeros(rows, taps - 1, self.d_inner),
+                "ssm": self._a.new_zeros(rows, n_states, self.d_inner),
+            }
+        )
+
     def step(
         self,
         x: Tensor,
@@ -147,6 +157,10 @@ class MambaSteps:
         # The residual stream, its normalised copy and a layer's xz, u, dt, y and small projection.
         d_inner = self._layers[0].d_inner
         self.activation_bytes_per_token = 4 * (3 * self._embedding.shape[1] + 6 * d_inner)
+
+    def start(self, rows: int) -> State:
+        """Return the state of rows that have seen nothing."""
+        return State((0,) * rows, tuple(layer.start(rows) for layer in self._layers))
 
     def step(
         self,

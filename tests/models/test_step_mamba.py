@@ -128,6 +128,18 @@ def test_states_of_several_calls_are_joined(steps: MambaSteps) -> None:
     assert torch.allclose(together, torch.cat(apart), atol=1e-5)
 
 
+def test_fresh_rows_and_rows_that_go_on_share_a_call(steps: MambaSteps) -> None:
+    rows, (tail,) = ids(6, 9), ids(4, seed=2)
+    state = steps.step(torch.cat(rows), [6, 9]).state
+    assert state is not None
+    mixed = State.gather([(state, 1), (steps.start(1), 0), (state, 1), (state, 0)])
+    assert mixed.lengths == (9, 0, 9, 6)
+    found = steps.step(tail.repeat(4), [4] * 4, mixed).hidden.split(4)
+    fresh, after = steps.step(tail, [4]).hidden, steps.step(tail.repeat(2), [4, 4], state).hidden.split(4)
+    for ours, want in zip(found, [after[1], fresh, after[1], after[0]], strict=True):
+        assert torch.allclose(ours, want, atol=1e-5)
+
+
 def test_state_bytes_are_those_of_the_sizes(steps: MambaSteps) -> None:
     rows = ids(6, 9, 1)
     state = steps.step(torch.cat(rows), [6, 9, 1]).state
