@@ -154,6 +154,11 @@ class AttentionState:
         """Return the rows of several states after one another, without copying them."""
         return cls(tuple(chain for part in parts for chain in part.chains))
 
+    @classmethod
+    def gather(cls, picks: Sequence[tuple[AttentionState, int]]) -> AttentionState:
+        """Return one row for each (state, row), without copying them."""
+        return cls(tuple(state.chains[row] for state, row in picks))
+
     def map(self, change: TensorChange) -> AttentionState:
         """Return the state with every tensor changed; rows that shared memory share the changed one."""
         changed = {
@@ -179,8 +184,9 @@ class AttentionState:
         """Return the state for the disk, what rows share only once.
 
         Returns:
-            "k" and "v", all pieces end to end [kv_heads, tokens, dim]; "pieces" int64 [n, 2], the first token
-            and the length in them of every row's pieces; "rows" int64 [rows], how many each row has.
+            "k" and "v", all pieces end to end [kv_heads, tokens, dim], if there are any; "pieces" int64
+            [n, 2], the first token and the length in them of every row's pieces; "rows" int64 [rows], how
+            many each row has.
         """
         longest = self._longest_pieces()
         starts: dict[tuple[Block, int], int] = {}
@@ -189,23 +195,24 @@ class AttentionState:
             starts[piece.block, piece.slot] = total
             total += piece.length
         table = [(starts[p.block, p.slot], p.length) for chain in self.chains for p in chain]
-        return {
-            "k": torch.cat([piece.k for piece in longest], 1),
-            "v": torch.cat([piece.v for piece in longest], 1),
-            "pieces": torch.tensor(table, dtype=torch.int64),
+        named = {
+            "pieces": torch.tensor(table, dtype=torch.int64).view(-1, 2),
             "rows": torch.tensor([len(chain) for chain in self.chains], dtype=torch.int64),
         }
+        if longest:
+            named["k"] = torch.cat([piece.k for piece in longest], 1)
+            named["v"] = torch.cat([piece.v for piece in longest], 1)
+        return named
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> AttentionState:
         """Build the state from what `tensors` returned."""
-        k, v = tensors["k"], tensors["v"]
         table: list[tuple[int, int]] = [(start, length) for start, length in tensors["pieces"].tolist()]
         longest: dict[int, int] = {}
         for start, length in table:
             longest[start] = max(length, longest.get(start, 0))
         blocks = {
-            start: _piece(k[:, start : start + length], v[:, start : start + length], copy=True).block
+            start: _piece(*(tensors[n][:, start : start + length] for n in "kv"), copy=True).block
             for start, length in longest.items()
         }
         pieces = iter([Piece(blocks[start], 0, length) for start, length in table])

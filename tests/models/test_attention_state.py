@@ -73,6 +73,8 @@ def test_what_children_share_is_in_memory_once() -> None:
     assert both.lengths == [73, 70]
     assert _bytes(both) == 73 * TOKEN_BYTES
     assert torch.equal(joined(both.chains[0])[0][:, 70:], k[:, 15:])
+    assert _same(AttentionState.gather([(children, 3), (prefix, 0)]), both)
+    assert _bytes(AttentionState.gather([(children, 3), (prefix, 0)])) == 73 * TOKEN_BYTES
 
 
 def test_a_forked_row_never_sees_its_siblings_tokens() -> None:
@@ -119,6 +121,9 @@ def test_growing_copies_the_rows_rarely() -> None:
 def test_a_row_without_tokens_can_begin() -> None:
     empty = AttentionState(((), ()))
     assert empty.lengths == [0, 0]
+    assert empty.storages() == {}
+    assert AttentionState.from_tensors(empty.tensors()) == empty
+    assert empty.map(torch.clone) == empty
     k, v, starts = _new([1, 1])
     assert _same(_grown(empty, k, v), AttentionState.kept(empty, k, v, starts))
 
