@@ -1,8 +1,8 @@
 """The compiled loops of a Mamba-1 layer over sequences that lie end to end; `packed` is their only caller.
 
 Arrays are C-contiguous and columns are named by their first index, because a slice with a stride would
-be read one lane at a time. A unit of work is one row's block of channels; units `first` to `last` are
-done. Everything is float32. Nothing of size [T, d, N] exists.
+be read one lane at a time. A unit of work is a token, or one row's block of channels; units `first` to
+`last` are done. Everything is float32. Nothing of size [T, d, N] exists.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from mambabench.kernels._vector import FASTMATH, exp2, silu, softplus
 
 BLOCK_CHANNELS = 128
 """Channels of one unit: with 16 states each they take 8 KiB, beside as much for A."""
+_CONV_CHANNELS = 256
+"""Channels that are convolved at once: their sums stay in the fastest memory."""
 
 _Array = npt.NDArray[Any]
 
@@ -35,33 +37,39 @@ def _conv_silu(
     last: int,
 ) -> None:
     taps, channels = weight.shape
-    n_blocks = (channels + BLOCK_CHANNELS - 1) // BLOCK_CHANNELS
-    for unit in range(first, last):
-        row = unit // n_blocks
-        low = (unit % n_blocks) * BLOCK_CHANNELS
-        high = min(low + BLOCK_CHANNELS, channels)
-        width = high - low
-        begin, end = starts[row], starts[row + 1]
-        total = np.empty(width, np.float32)
-        # The inputs before the row's first token come from its window; reading them through the same
-        # buffer as the others keeps the loop over time free of branches.
-        recent = np.empty((taps, width), np.float32)
-        for k in range(1, taps):
-            recent[k] = window[row, k - 1, low:high]
-        for t in range(begin, end):
-            for k in range(taps - 1):
-                recent[k] = recent[k + 1]
-            recent[taps - 1] = x[t, column + low : column + high]
-            total[:] = bias[low:high]
+    row = np.searchsorted(starts, first, side="right") - 1
+    total = np.empty(_CONV_CHANNELS, np.float32)
+    for t in range(first, last):
+        while t >= starts[row + 1]:
+            row += 1
+        begin = starts[row]
+        for low in range(0, channels, _CONV_CHANNELS):
+            high = min(low + _CONV_CHANNELS, channels)
+            width = high - low
+            offset = bias[low:high]
+            for c in range(width):
+                total[c] = offset[c]
             for k in range(taps):
-                w_k, x_k = weight[k, low:high], recent[k]
+                at = t - (taps - 1) + k
+                # The inputs before the row's first token come from its window.
+                x_k = (
+                    x[at, column + low : column + high]
+                    if at >= begin
+                    else window[row, at - begin + taps - 1, low:high]
+                )
+                w_k = weight[k, low:high]
                 for c in range(width):
                     total[c] += w_k[c] * x_k[c]
             y_t = y[t, low:high]
             for c in range(width):
                 y_t[c] = silu(total[c])
-        for k in range(1, taps):
-            after[row, k - 1, low:high] = recent[k]
+        if t + 1 == starts[row + 1]:
+            for k in range(taps - 1):
+                at = t - (taps - 2) + k
+                if at >= begin:
+                    after[row, k] = x[at, column : column + channels]
+                else:
+                    after[row, k] = window[row, at - begin + taps - 1]
 
 
 def _scan(
@@ -143,7 +151,8 @@ _compile = njit(nogil=True, cache=True, fastmath=FASTMATH, error_model="numpy")
 
 conv_silu: Callable[..., None] = _compile(_conv_silu)
 """conv_silu(x [T, W], column, weight [k, d], bias [d], starts [B + 1], window [B, k - 1, d], y [T, d],
-after [B, k - 1, d], first, last): silu of the causal convolution of d columns of x, from `column` on."""
+after [B, k - 1, d], first, last): silu of the causal convolution of d columns of x, from `column` on. Its
+units are tokens, because reading a few columns of every token would wait for memory at each."""
 
 scan: Callable[..., None] = _compile(_scan)
 """scan(u [T, d], dt [T, d], dt_bias [d], A [N, d], proj [T, P], column, D [d], xz [T, W], z_column,

@@ -194,10 +194,7 @@ class CpuKernels:
         y, after = x.new_empty(x.shape[0], channels), x.new_empty(rows, taps - 1, channels)
         arrays = x.numpy(), column, weight.numpy(), bias.numpy(), starts, window.numpy(), y.numpy()
         ends = after.numpy()
-        split(
-            rows * self._blocks(channels),
-            lambda first, last: self._loops.conv_silu(*arrays, ends, first, last),
-        )
+        split(x.shape[0], lambda first, last: self._loops.conv_silu(*arrays, ends, first, last))
         return y, after
 
     def scan(
