@@ -17,16 +17,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from numba import njit
-from numba.extending import register_jitable
 
+from mambabench.kernels._tile import COLUMNS as LANES
+from mambabench.kernels._tile import ROWS as TILE_ROWS
+from mambabench.kernels._tile import multiply
 from mambabench.kernels._vector import FASTMATH, exp2, silu, softplus
 from mambabench.kernels.threads import split
 
 CHUNK = 128
 """Longest chunk in tokens, a multiple of `LANES`."""
-LANES = 64
-"""Columns of a tile."""
-TILE_ROWS = 4
 TILE = TILE_ROWS * LANES
 
 _SQUARE = LANES * LANES
@@ -60,24 +59,6 @@ def plan(starts: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDAr
     np.cumsum(-(-chunks[:-1, 1] // TILE_ROWS), out=chunks[1:, 2])
     np.cumsum(-(-chunks[:-1, 1] // LANES), out=chunks[1:, 3])
     return chunks, row_chunks
-
-
-@register_jitable(fastmath=FASTMATH, error_model="numpy")
-def _multiply(total, factor, right, depth):  # type: ignore[no-untyped-def]
-    """Add `factor` [4, depth] times `right` [depth, 64] to `total` [4, 64]; all flat, a row every 64."""
-    for k in range(0, depth, 4):
-        f = factor[k : k + 3 * 64 + 4]
-        r = right[k * 64 : (k + 4) * 64]
-        f00, f01, f02, f03 = f[0], f[1], f[2], f[3]
-        f10, f11, f12, f13 = f[64], f[65], f[66], f[67]
-        f20, f21, f22, f23 = f[128], f[129], f[130], f[131]
-        f30, f31, f32, f33 = f[192], f[193], f[194], f[195]
-        for c in range(64):
-            r0, r1, r2, r3 = r[c], r[64 + c], r[128 + c], r[192 + c]
-            total[c] = (((total[c] + f00 * r0) + f01 * r1) + f02 * r2) + f03 * r3
-            total[64 + c] = (((total[64 + c] + f10 * r0) + f11 * r1) + f12 * r2) + f13 * r3
-            total[128 + c] = (((total[128 + c] + f20 * r0) + f21 * r1) + f22 * r2) + f23 * r3
-            total[192 + c] = (((total[192 + c] + f30 * r0) + f31 * r1) + f32 * r2) + f33 * r3
 
 
 def _prepare(
@@ -138,7 +119,7 @@ def _prepare(
                     product[:] = _ZERO
                     right = b_blocks[g, block + j]
                     for begin in range(0, depth, LANES):
-                        _multiply(
+                        multiply(
                             product,
                             rows[begin * TILE_ROWS : begin * TILE_ROWS + TILE],
                             right[begin * LANES :],
@@ -236,7 +217,7 @@ def _scan(
                 if remembers:
                     c_rows = c_tiles[group, tile + i]
                     for begin in range(0, depth, LANES):
-                        _multiply(
+                        multiply(
                             total,
                             c_rows[begin * TILE_ROWS : begin * TILE_ROWS + TILE],
                             h[begin * LANES :],
@@ -247,7 +228,7 @@ def _scan(
                         for c in range(64):
                             total_k[c] *= scale
                 for j in range(seen):
-                    _multiply(
+                    multiply(
                         total,
                         weights[j * TILE : (j + 1) * TILE],
                         x[j * _SQUARE :],
@@ -270,7 +251,7 @@ def _scan(
                 for c in range(256):
                     h_n[c] *= since
                 for j in range(n_blocks):
-                    _multiply(
+                    multiply(
                         h_n,
                         b_blocks[group, block + j, n * LANES : n * LANES + TILE],
                         x[j * _SQUARE :],
