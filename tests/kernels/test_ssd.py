@@ -203,7 +203,7 @@ def test_gate_and_normalisation_agree_with_torch(
 def test_the_products_are_vector_code() -> None:
     vector = types.float32[::1]
 
-    @njit(types.void(vector, vector, vector, types.int64))
+    @njit(types.void(vector, vector, vector, types.int64))  # type: ignore[untyped-decorator]
     def product(total: Any, factor: Any, right: Any, depth: int) -> None:
         multiply(total, factor, right, depth)
 

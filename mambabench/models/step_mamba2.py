@@ -1,0 +1,241 @@
+"""Mamba-2 as a function of a state, over the weights of a loaded transformers model.
+
+transformers' path without CUDA is exact but pads every row to chunks of 256 tokens; this one runs rows of
+different lengths end to end, without padding. The mixer is that of Dao & Gu 2024 (arXiv:2405.21060,
+section 7.1), with the variants that mamba_ssm's `Mamba2` has.
+
+    steps = Mamba2Steps(module, vocab_size=50277)
+    step = steps.step(ids, [7, 3])                      # two rows, 10 ids
+    steps.step(more_ids, [1, 300], step.state)          # both go on
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mambabench.kernels.packed import PackedKernels, kernels_for
+from mambabench.models.layers import linear, row_starts
+from mambabench.models.stateful import RecurrentState, State, StateSize, Step, check_step
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+LOG2_E = 1.4426950408889634
+FAMILIES = frozenset({"mamba2"})
+_ACTIVATIONS = ("silu", "swish")
+_NO_LIMIT = (0.0, float("inf"))
+
+
+class Mamba2Layer:
+    """One Mamba-2 mixer.
+
+    Args:
+        weights: the mixer's parameters by the names that mamba_ssm and transformers both give them;
+            without "norm.weight" the output is gated but not normalised.
+        kernels: of the device that the weights are on.
+        d_state: size of a channel's state.
+        n_groups: of heads that share B and C, and of channels that are normalised together.
+        norm_eps: of that normalisation.
+        dt_limit: smallest and largest step size.
+        gate_first: whether the gate comes before the normalisation.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, Tensor],
+        kernels: PackedKernels,
+        *,
+        d_state: int,
+        n_groups: int,
+        norm_eps: float,
+        dt_limit: tuple[float, float] = _NO_LIMIT,
+        gate_first: bool = True,
+    ) -> None:
+        self._kernels = kernels
+        self._groups, self._eps = n_groups, norm_eps
+        self._dt_limit, self._gate_first = dt_limit, gate_first
+        self._in_proj, self._in_bias = weights["in_proj.weight"], weights.get("in_proj.bias")
+        self._out_proj, self._out_bias = weights["out_proj.weight"], weights.get("out_proj.bias")
+        # Small tensors are kept a second time, in the layout and the dtype that the loops read.
+        self._taps = _float(weights["conv1d.weight"][:, 0].t())
+        conv_channels = self._taps.shape[1]
+        bias = weights.get("conv1d.bias")
+        self._conv_bias = self._taps.new_zeros(conv_channels) if bias is None else _float(bias)
+        self._dt_bias = _float(weights["dt_bias"])
+        self._a = _float(-torch.exp(weights["A_log"].double()) * LOG2_E)
+        norm = weights.get("norm.weight")
+        self._norm = None if norm is None else _float(norm)
+        heads = self._a.shape[0]
+        self.d_ssm = conv_channels - 2 * n_groups * d_state
+        skip = _float(weights["D"])
+        # One number a head, or one a channel.
+        skip = skip[:, None].expand(-1, self.d_ssm // heads) if skip.numel() == heads else skip
+        self._skip = skip.reshape(heads, -1).contiguous()
+        # The projection's columns: with a d_ssm that is smaller than d_inner an MLP's gate and value first,
+        # then z, x, B, C and the step sizes.
+        self._d_mlp = (self._in_proj.shape[0] - self.d_ssm - conv_channels - heads) // 2
+        self._z_column = 2 * self._d_mlp
+        self._dt_column = self._in_proj.shape[0] - heads
+        self.row_bytes = 4 * (self.d_ssm * d_state + (self._taps.shape[0] - 1) * conv_channels)
+        """Bytes of a row's state."""
+        # The projection, in 16 bits once more, the convolution's output, the scan's, and what the scan makes
+        # for all heads (a little more for rows that are far shorter than a tile).
+        width = self._in_proj.shape[0]
+        self.token_bytes = 4 * (
+            width + conv_channels + self.d_ssm + 2 * heads + n_groups * (2 * d_state + 128)
+        )
+        if self._in_proj.dtype.itemsize < 4:
+            self.token_bytes += self._in_proj.dtype.itemsize * width
+        """Memory of a forward per token."""
+
+    def step(
+        self,
+        x: Tensor,
+        starts: npt.NDArray[np.int64],
+        state: RecurrentState | None,
+        *,
+        read: Tensor | None = None,
+        keep: Sequence[int] | None = None,
+        consume: bool = False,
+    ) -> tuple[Tensor, RecurrentState]:
+        """Map normalised inputs [T, d_model] to what is added to the residual stream, [T or n, d_model].
+
+        Args:
+            x: float32.
+            starts: where each row begins, and T, [B + 1].
+            state: "conv" [B, k - 1, channels] and "ssm" [B, H, N, P]; null for rows that begin here.
+            read: positions whose outputs are needed; null for all.
+            keep: rows whose states are wanted, in this order; null for all.
+            consume: whether the state may be overwritten.
+        """
+        window = ssm = None
+        if state is not None:
+            window, ssm = state.named["conv"], state.named["ssm"]
+        zxbcdt = linear(x, self._in_proj, self._in_bias)
+        xbc, window = self._kernels.conv_silu(
+            zxbcdt, self._z_column + self.d_ssm, self._taps, self._conv_bias, starts, window
+        )
+        once = None if keep is None else list(dict.fromkeys(keep))
+        y, ssm = self._kernels.ssd(
+            xbc,
+            zxbcdt,
+            self._dt_column,
+            self._dt_bias,
+            self._a,
+            self._skip,
+            self._groups,
+            starts,
+            ssm,
+            dt_limit=self._dt_limit,
+            keep=once,
+            consume=consume,
+        )
+        if once is not None:
+            window = window[once]
+        after = RecurrentState({"conv": window, "ssm": ssm})
+        if keep is not None and once is not None and len(once) < len(keep):
+            after = after.select([once.index(row) for row in keep])
+        if read is not None:
+            y, zxbcdt = y[read], zxbcdt[read]
+        self._kernels.gate_norm(
+            y, zxbcdt, self._z_column, self._norm, self._eps, self._groups, gate_first=self._gate_first
+        )
+        if self._d_mlp:
+            gate, value = zxbcdt[:, : self._z_column].chunk(2, dim=1)
+            y = torch.cat([torch.nn.functional.silu(gate) * value, y], dim=1)
+        return linear(y, self._out_proj, self._out_bias), after
+
+
+class Mamba2Steps:
+    """A Mamba-2 language model; see `mambabench.models.stateful.StatefulModel` for the methods' contract.
+
+    Args:
+        module: transformers' `Mamba2ForCausalLM`; its weights are shared.
+        vocab_size: ids that may be predicted.
+
+    Raises:
+        ValueError: the convolution is followed by something else than SiLU.
+    """
+
+    def __init__(self, module: PreTrainedModel, *, vocab_size: int) -> None:
+        causal: Any = module
+        backbone, config = causal.backbone, causal.config
+        if config.hidden_act not in _ACTIVATIONS:
+            raise ValueError(f"hidden_act must be 'silu', not '{config.hidden_act}'")
+        self._embedding: Tensor = backbone.embeddings.weight.detach()
+        self._head: Tensor = causal.get_output_embeddings().weight.detach()
+        self.vocab_size = vocab_size
+        self.device, self.dtype = self._embedding.device, self._embedding.dtype
+        self._kernels = kernels_for(self.device)
+        self.kernel_path = self._kernels.name
+        low, high = config.time_step_limit
+        self._layers = [
+            Mamba2Layer(
+                {name: p.detach() for name, p in block.mixer.named_parameters()},
+                self._kernels,
+                d_state=config.state_size,
+                n_groups=config.n_groups,
+                norm_eps=config.layer_norm_epsilon,
+                dt_limit=(float(low), float(high)),
+            )
+            for block in backbone.layers
+        ]
+        self._norms = [_float(block.norm.weight) for block in backbone.layers]
+        self._last_norm = _float(backbone.norm_f.weight)
+        self._eps = float(config.layer_norm_epsilon)
+        self.state_size = StateSize(sum(layer.row_bytes for layer in self._layers), 0)
+        # The residual stream, its normalised copy and the mixer's output beside what the mixer holds.
+        width = self._embedding.shape[1]
+        self.activation_bytes_per_token = max(layer.token_bytes for layer in self._layers) + 12 * width
+
+    def step(
+        self,
+        input_ids: Tensor,
+        lengths: Sequence[int],
+        state: State | None = None,
+        *,
+        read: Tensor | None = None,
+        keep: Sequence[int] | None = None,
+        consume: bool = False,
+    ) -> Step:
+        """Forward rows of tokens end to end, each on from its state."""
+        check_step(input_ids, lengths, state)
+        starts = row_starts(lengths)
+        kept = range(len(lengths)) if keep is None else keep
+        after: list[RecurrentState] = []
+        with torch.inference_mode():
+            residual = torch.nn.functional.embedding(input_ids, self._embedding).float()
+            mixed: Tensor | None = None
+            for i, (layer, norm) in enumerate(zip(self._layers, self._norms, strict=True)):
+                before: Any = None if state is None else state.layers[i]
+                mixed, layer_after = layer.step(
+                    self._kernels.add_norm(residual, mixed, norm, self._eps),
+                    starts,
+                    before,
+                    read=read if i == len(self._layers) - 1 else None,
+                    keep=keep,
+                    consume=consume,
+                )
+                after.append(layer_after)
+            if read is not None:
+                residual = residual[read]
+            hidden = self._kernels.add_norm(residual, mixed, self._last_norm, self._eps)
+        if not len(kept):
+            return Step(hidden, None)
+        seen = (0,) * len(lengths) if state is None else state.lengths
+        return Step(hidden, State(tuple(seen[row] + lengths[row] for row in kept), tuple(after)))
+
+    def logits(self, hidden: Tensor, *, first: int = 0, last: int | None = None) -> Tensor:
+        """Return the logits of hidden rows for ids from `first` to `last`."""
+        with torch.inference_mode():
+            return linear(hidden, self._head[first : self.vocab_size if last is None else last])
+
+
+def _float(tensor: Tensor) -> Tensor:
+    return tensor.detach().float().contiguous()
