@@ -11,7 +11,7 @@ import pytest
 from gpu import drive
 from gpu.compare_samples import compare
 
-from mambabench.models.scan_model import KERNEL_PATH
+from mambabench.kernels.packed import CpuKernels
 
 RUN_SH = Path(drive.__file__).parent / "run.sh"
 
@@ -74,4 +74,4 @@ def test_the_parity_check_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.Monk
     assert found["agree"] is True
     assert found["checkpoint on piqa"]["n_samples"] == 3
     assert found["checkpoint on piqa"]["n_numbers"] == 6
-    assert set(found["cuda_kernels"].values()) == {KERNEL_PATH}
+    assert set(found["cuda_kernels"].values()) == {CpuKernels.name}

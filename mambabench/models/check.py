@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from mambabench.checkpoint_files import CONFIG, CheckpointFiles
 from mambabench.errors import CheckpointError, ExtraMissingError
-from mambabench.models import architecture, convert, hashing, hub, official, scan_model
+from mambabench.models import architecture, convert, hashing, hub, official
 from mambabench.models import tokenizer as tokenizers
 from mambabench.models.device import pick_device, pick_dtype
 from mambabench.models.locate import Located, locate, with_weights
-from mambabench.models.plan import CheckpointPlan, Implementation, require_window
+from mambabench.models.plan import CheckpointPlan, Engine, Implementation, require_window
 from mambabench.models.weights import embedding_shape, tensor_shapes
 from mambabench.registry import ModelRef
 from mambabench.schema import AdapterRecord, TokenizerRecord, WeightsKind
@@ -39,6 +39,7 @@ def check(
     seed: int = 0,
     max_length: int | None = None,
     tokenizer: str | None = None,
+    engine: Engine = "shared",
     located: Located | None = None,
 ) -> CheckpointPlan:
     """Find a checkpoint's files, look at their headers, load its tokenizer and hash it.
@@ -53,6 +54,7 @@ def check(
         seed: of random weights.
         max_length: longest window in tokens; by default the length that the model was trained on.
         tokenizer: a directory or Hub id to take the tokenizer from instead.
+        engine: "shared" or "as-shipped"; see `CheckpointPlan.engine`.
         located: what `locate(ref, weights)` returned, where that was asked before.
 
     Raises:
@@ -82,12 +84,6 @@ def check(
         located = with_weights(located)
         stored_dtype = _check_weights(located, rows)
     chosen_dtype = pick_dtype(dtype, device=chosen_device, stored=stored_dtype)
-    if (
-        implementation == "transformers"
-        and shape is not None
-        and scan_model.can_run(shape, device=chosen_device, dtype=chosen_dtype)
-    ):
-        implementation = "mambabench"
     source = located.files
     hashed = source.all_files if weights == "pretrained" and source is not None else ()
     return CheckpointPlan(
@@ -108,6 +104,7 @@ def check(
         dtype=chosen_dtype,
         device=chosen_device,
         implementation=implementation,
+        engine=engine,
         hub_id=located.snapshot.hub_id if located.snapshot else None,
         revision=located.snapshot.commit if located.snapshot else None,
         adapter=None if located.adapter is None else (located.adapter, _adapter(ref, located.adapter)),

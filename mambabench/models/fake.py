@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from mambabench.models.base import SamplingOptions
+    from mambabench.models.stateful import StatefulModel
 
 _MODULUS = 1_000_003
 _MULTIPLIER = 31
@@ -59,6 +60,7 @@ class FakeModel:
     """
 
     def __init__(self, seed: int = 0, max_length: int = 2048) -> None:
+        self.stateful: StatefulModel | None = None
         self.tokenizer = byte_tokenizer()
         self.device = torch.device("cpu")
         self.vocab_size = 257

@@ -61,17 +61,18 @@ def load(plan: CheckpointPlan) -> LoadedModel:
 
 
 def _load_transformers(plan: CheckpointPlan) -> LoadedModel:
-    from mambabench.models import scan_model
+    from mambabench.models.steps import steps_for
     from mambabench.models.transformers_model import TransformersModel
 
     module = _build_transformers(plan, getattr(torch, plan.dtype)).to(plan.device)
     keep_cpu_on_torch(module)
-    if plan.implementation == "mambabench":
-        record = _record(plan, module, "mambabench ScanModel", scan_model.KERNEL_PATH)
-        return scan_model.ScanModel(module, plan.tokenizer, record)
-    path = kernel_path(module, torch.device(plan.device).type)
-    record = _record(plan, module, f"transformers {type(module).__name__}", path)
-    return TransformersModel(module, plan.tokenizer, record)
+    steps = steps_for(module, vocab_size=plan.vocab_size) if plan.engine == "shared" else None
+    if steps is None:
+        path = kernel_path(module, torch.device(plan.device).type)
+        record = _record(plan, module, f"transformers {type(module).__name__}", path)
+    else:
+        record = _record(plan, module, f"mambabench {type(steps).__name__}", steps.kernel_path)
+    return TransformersModel(module, plan.tokenizer, record, stateful=steps)
 
 
 def _load_official(plan: CheckpointPlan) -> LoadedModel:

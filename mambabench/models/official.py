@@ -24,6 +24,7 @@ from mambabench.models.record import FP32_NAMES
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from mambabench.models.stateful import StatefulModel
     from mambabench.schema import CheckpointRecord
 
 
@@ -99,6 +100,7 @@ class OfficialModel:
     def __init__(
         self, module: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, record: CheckpointRecord
     ) -> None:
+        self.stateful: StatefulModel | None = None
         self.module = module
         self.tokenizer = tokenizer
         self.record = record

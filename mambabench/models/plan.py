@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from mambabench.checkpoint_files import CheckpointFiles
 
 Format = Literal["mamba_ssm", "transformers", "gguf"]
-Implementation = Literal["transformers", "mamba_ssm", "mambabench"]
+Implementation = Literal["transformers", "mamba_ssm"]
+Engine = Literal["shared", "as-shipped"]
 
 
 def require_window(max_length: int | None) -> None:
@@ -60,7 +61,8 @@ class CheckpointPlan:
         max_length: longest window in tokens that is scored at once.
         dtype: "float32", "bfloat16" or "float16".
         device: "cpu" or "cuda:0".
-        implementation: which code runs it: "mambabench" is `mambabench.models.scan_model`.
+        implementation: whose code holds the weights and is the shipped forward.
+        engine: "shared" goes on from states where there is code for it, "as-shipped" never does.
         adapter: an adapter's files and record, to be merged over the checkpoint.
     """
 
@@ -81,6 +83,7 @@ class CheckpointPlan:
     dtype: str
     device: str
     implementation: Implementation
+    engine: Engine = "shared"
     hub_id: str | None = None
     revision: str | None = None
     adapter: tuple[CheckpointFiles, AdapterRecord] | None = None
@@ -130,5 +133,6 @@ class CheckpointPlan:
                 "dtype": self.dtype,
                 "device": self.device.partition(":")[0],
                 "implementation": self.implementation,
+                "engine": self.engine,
             }
         )

@@ -28,6 +28,7 @@ from mambabench.models.quiet import quiet
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from mambabench.models.stateful import StatefulModel
     from mambabench.schema import CheckpointRecord
 
 Stop = Callable[[int, Sequence[int]], bool]
@@ -37,8 +38,14 @@ class TransformersModel:
     """A loaded model of transformers; see `mambabench.models.base.LoadedModel` for the methods' contract."""
 
     def __init__(
-        self, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, record: CheckpointRecord
+        self,
+        module: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        record: CheckpointRecord,
+        *,
+        stateful: StatefulModel | None = None,
     ) -> None:
+        self.stateful = stateful
         # transformers leaves parts of its interface untyped.
         self.module: Any = module
         self.module.train(mode=False)

@@ -126,7 +126,7 @@ def test_a_narrow_mamba_ssm_checkpoint_keeps_its_recurrence(tmp_path: Path) -> N
 def test_the_record_tells_what_was_loaded(tmp_path: Path) -> None:
     record = _load(tiny_mamba_ssm(tmp_path / "m", with_tokenizer=True)).record
     assert record.family == "mamba"
-    assert record.implementation == "mambabench ScanModel"
+    assert record.implementation == "mambabench MambaSteps"
     assert record.kernel_path == "mambabench compiled scan"
     assert (record.device, record.weights, record.seed) == ("cpu", "pretrained", None)
     assert record.device_name

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from builders import mamba2_config, mamba_config, neox_config
@@ -12,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GPTNeoXForCausalLM, Mamba2ForCausalLM, MambaForCausalLM
 
+from mambabench.models.steps import steps_for
+from mambabench.scoring.plain import BatchLimits, plan_batches
 from mambabench.scoring.requests import LoglikelihoodRequest
-from mambabench.scoring.scorer import BatchLimits, Scorer, plan_batches
+from mambabench.scoring.scorer import Scorer
 
 VOCAB = 301
 """Rows that count; the models have 304."""
@@ -21,6 +25,8 @@ VOCAB = 301
 
 class Plain:
     """The least that the scorer needs of a model."""
+
+    stateful: Any = None
 
     def __init__(self, model: Any, max_length: int = 64) -> None:
         self.model = model.eval()
@@ -35,15 +41,36 @@ class Plain:
         return kept
 
 
-@pytest.fixture(scope="module", params=["mamba", "mamba2", "gpt_neox"])
-def model(request: pytest.FixtureRequest) -> Plain:
+class Shared(Plain):
+    """The same with a forward that goes on from states."""
+
+    def __init__(self, model: Any, max_length: int = 64) -> None:
+        super().__init__(model, max_length)
+        self.stateful = steps_for(model, vocab_size=VOCAB)
+        self.record = SimpleNamespace(n_parameters=10**9)
+
+    def logits(self, input_ids: torch.Tensor, keep: int) -> torch.Tensor:
+        raise AssertionError("the plain forward was used")
+
+
+def build(family: str) -> Any:
     torch.manual_seed(0)
-    built = {
+    return {
         "mamba": lambda: MambaForCausalLM(mamba_config()),
         "mamba2": lambda: Mamba2ForCausalLM(mamba2_config()),
         "gpt_neox": lambda: GPTNeoXForCausalLM(neox_config()),
-    }[request.param]()
-    return Plain(built)
+    }[family]()
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(kind, family) for kind in (Plain, Shared) for family in ("mamba", "mamba2", "gpt_neox")],
+    ids=lambda p: f"{p[0].__name__.lower()}-{p[1]}",
+)
+def model(request: pytest.FixtureRequest) -> Plain:
+    kind, family = request.param
+    built: Plain = kind(build(family))
+    return built
 
 
 def random_requests(n: int, seed: int = 0, longest: int = 40) -> list[LoglikelihoodRequest]:
@@ -109,8 +136,8 @@ def test_a_continuation_longer_than_the_window_is_refused(model: Plain) -> None:
         list(Scorer(model).score([too_long]))
 
 
-def test_logits_are_asked_for_only_where_they_are_read(model: Plain) -> None:
-    model.seen.clear()
+def test_logits_are_asked_for_only_where_they_are_read() -> None:
+    model = Plain(build("gpt_neox"))
     answers(
         model,
         [LoglikelihoodRequest(tuple(range(30)), (1, 2)), LoglikelihoodRequest(tuple(range(29)), (1, 2))],
@@ -118,7 +145,9 @@ def test_logits_are_asked_for_only_where_they_are_read(model: Plain) -> None:
     assert model.seen == [(2, 31, 3)]
 
 
-def test_out_of_memory_halves_the_batch_and_says_so(model: Plain) -> None:
+def test_out_of_memory_halves_the_batch_and_says_so() -> None:
+    model = Plain(build("gpt_neox"))
+
     class Small(Plain):
         def logits(self, input_ids: torch.Tensor, keep: int) -> torch.Tensor:
             if len(input_ids) > 2:
@@ -164,3 +193,86 @@ def test_key_depends_on_where_the_context_ends() -> None:
     b = LoglikelihoodRequest((1, 2), (3, 4))
     assert a.key != b.key
     assert a.key == LoglikelihoodRequest((1, 2, 3), (4,)).key
+
+
+def siblings(n_contexts: int, n_choices: int, seed: int = 5) -> list[LoglikelihoodRequest]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def ids(length: int) -> tuple[int, ...]:
+        return tuple(torch.randint(0, VOCAB, (length,), generator=generator).tolist())
+
+    few_shot = ids(15)
+    contexts = [few_shot + ids(10 + i) for i in range(n_contexts)]
+    return [LoglikelihoodRequest(c, ids(1 + k)) for c in contexts for k in range(n_choices)]
+
+
+@pytest.mark.parametrize("family", ["mamba", "mamba2", "gpt_neox"])
+@pytest.mark.parametrize("memory_bytes", [None, 16_000_000])
+def test_shared_prefixes_are_forwarded_once(family: str, memory_bytes: int | None) -> None:
+    shared = Shared(build(family))
+    requests = siblings(6, 4)
+    scorer = Scorer(shared, memory_bytes=memory_bytes)
+    found = {i: a for batch in scorer.score(requests) for i, a in batch}
+    for i, request in enumerate(requests):
+        expected, greedy = one_by_one(shared, request)
+        assert found[i].logprob == pytest.approx(expected, abs=2e-4)
+        assert found[i].is_greedy == greedy
+    prefixes = {
+        ids[:k]
+        for r in requests
+        for ids in [(r.context + r.continuation)[:-1]]
+        for k in range(1, len(ids) + 1)
+    }
+    assert len(prefixes) <= scorer.tokens_forwarded <= 1.1 * len(prefixes)
+    # The first token of each choice is read off one row: that of the context's last position.
+    assert scorer.logit_rows == 6 * (1 + 0 + 1 + 2 + 3)
+
+
+def test_a_part_of_the_questions_gets_the_same_bits() -> None:
+    """A run that goes on must end with the answers of one that nobody disturbed."""
+    shared = Shared(build("mamba"))
+    requests = siblings(9, 4)
+    whole = dict(answers_by_index(Scorer(shared, batch_size=3), requests, None))
+    for missing in ([0], [17, 3], list(range(20, 36))):
+        wanted = np.zeros(len(requests), np.bool_)
+        wanted[missing] = True
+        scorer = Scorer(shared, batch_size=3)
+        part = dict(answers_by_index(scorer, requests, wanted))
+        assert {i: part[i] for i in missing} == {i: whole[i] for i in missing}
+        assert scorer.tokens_forwarded < 400
+
+
+def answers_by_index(scorer: Scorer, requests: list[LoglikelihoodRequest], wanted: Any) -> Any:
+    for batch in scorer.score(requests, wanted):
+        yield from batch
+
+
+def test_tokens_are_counted_for_the_first_who_needs_them() -> None:
+    shared = Shared(build("mamba"))
+    requests = siblings(3, 4)
+    scorer, tokens_of = Scorer(shared), np.zeros(12, np.int64)
+    list(scorer.score(requests, tokens_of=tokens_of))
+    assert tokens_of.sum() == scorer.tokens_forwarded
+    assert tokens_of[0] >= 25
+    assert tokens_of[4] < 25
+
+
+def test_shared_batches_are_halved_too() -> None:
+    shared = Shared(build("mamba"))
+    requests = siblings(6, 4)
+    whole = dict(answers_by_index(Scorer(shared), requests, None))
+    real = shared.stateful.step
+
+    def step(ids: torch.Tensor, lengths: list[int], *rest: Any, **options: Any) -> Any:
+        if len(lengths) > 2:
+            raise torch.OutOfMemoryError
+        return real(ids, lengths, *rest, **options)
+
+    notes: list[str] = []
+    shared.stateful.step = step
+    halved = dict(answers_by_index(Scorer(shared, note=notes.append), requests, None))
+    assert {i: a.logprob for i, a in halved.items()} == pytest.approx(
+        {i: a.logprob for i, a in whole.items()}, abs=1e-5
+    )
+    assert notes
+    assert all("out of memory with" in note for note in notes)

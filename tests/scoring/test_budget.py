@@ -1,0 +1,43 @@
+"""What is divided never exceeds what was given, and every part gets something."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mambabench.models.stateful import StateSize
+from mambabench.scoring.budget import Fit
+
+
+@given(
+    budget=st.integers(16_000_000, 1 << 34),
+    fixed=st.integers(0, 1 << 26),
+    per_token=st.integers(0, 1 << 18),
+    activation=st.integers(1_000, 1 << 19),
+    vocab=st.integers(200, 300_000),
+    on_gpu=st.booleans(),
+)
+def test_the_parts_stay_within_the_budget(
+    budget: int, fixed: int, per_token: int, activation: int, vocab: int, on_gpu: bool
+) -> None:
+    state = StateSize(fixed, per_token)
+    fit = Fit.within(budget, state, activation_bytes_per_token=activation, vocab_size=vocab, on_gpu=on_gpu)
+    assert min(fit.batch_tokens, fit.logit_rows) >= 1
+    copies = (fit.batch_rows or 0) * fixed
+    logits = fit.logit_rows * 8 * min(vocab, 65_536)
+    used = fit.batch_tokens * activation + logits + fit.state_bytes + copies
+    # A single row or token is allowed whatever it takes: less cannot be forwarded.
+    assert used <= budget + fixed + activation + 8 * 65_536
+    assert (fit.batch_rows is None) == (fixed == 0)
+    costs = fit.costs(state, None, split_tokens=2.0)
+    assert (costs.state_bytes, costs.state_bytes_per_token) == (fixed, per_token)
+    assert costs.budget_bytes == fit.state_bytes
+
+
+def test_a_bound_on_rows_is_kept() -> None:
+    state = StateSize(1 << 20, 0)
+    fit = Fit.within(1 << 28, state, activation_bytes_per_token=4_096, vocab_size=300, on_gpu=False)
+    assert fit.batch_rows is not None
+    assert fit.batch_rows > 3
+    assert fit.costs(state, 3, split_tokens=1.0).batch_rows == 3
+    assert fit.costs(state, 10**9, split_tokens=1.0).batch_rows == fit.batch_rows
