@@ -168,15 +168,18 @@ def _scan(
         skip = D[head, lane : lane + n_lanes]
         h[:] = _ZERO
         x[:] = _ZERO
+        remembers = False
         if not fresh:
+            # A row that has seen nothing may stand beside others; a state of zeros adds nothing.
+            total[:] = _ZERO
             for n in range(n_states):
-                h_n, before_n = (
-                    h[n * LANES : n * LANES + n_lanes],
-                    before[row, head, n, lane : lane + n_lanes],
-                )
+                h_n = h[n * LANES : (n + 1) * LANES]
+                before_n = before[row, head, n, lane : lane + n_lanes]
                 for c in range(n_lanes):
                     h_n[c] = before_n[c]
-        remembers = not fresh
+                    total[c] += abs(before_n[c])
+            for c in range(n_lanes):
+                remembers |= total[c] != _ZERO
         for chunk in range(row_chunks[row], row_chunks[row + 1]):
             token, length, tile, block = chunks[chunk]
             n_tiles, n_blocks = chunks[chunk + 1, 2] - tile, chunks[chunk + 1, 3] - block

@@ -84,15 +84,25 @@ class Mamba2Layer:
         self._dt_column = self._in_proj.shape[0] - heads
         self.row_bytes = 4 * (self.d_ssm * d_state + (self._taps.shape[0] - 1) * conv_channels)
         """Bytes of a row's state."""
-        # The projection, in 16 bits once more, the convolution's output, the scan's, and what the scan makes
-        # for all heads (a little more for rows that are far shorter than a tile).
-        width = self._in_proj.shape[0]
-        self.token_bytes = 4 * (
-            width + conv_channels + self.d_ssm + 2 * heads + n_groups * (2 * d_state + 128)
+        # The projection (a 16-bit one twice for a moment), the convolution's output, the scan's, and what the
+        # scan makes for all heads: a little more for rows that are far shorter than a tile.
+        once_more = self._in_proj.dtype.itemsize if self._in_proj.dtype.itemsize < 4 else 0
+        self.token_bytes = (4 + once_more) * self._in_proj.shape[0] + 4 * (
+            conv_channels + self.d_ssm + 2 * heads + n_groups * (2 * d_state + 128)
         )
-        if self._in_proj.dtype.itemsize < 4:
-            self.token_bytes += self._in_proj.dtype.itemsize * width
         """Memory of a forward per token."""
+        self._d_state = d_state
+
+    def start(self, rows: int) -> RecurrentState:
+        """Return the state of rows that have seen nothing."""
+        heads, width = self._skip.shape
+        taps, channels = self._taps.shape
+        return RecurrentState(
+            {
+                "conv": self._a.new_zeros(rows, taps - 1, channels),
+                "ssm": self._a.new_zeros(rows, heads, self._d_state, width),
+            }
+        )
 
     def step(
         self,
@@ -193,6 +203,10 @@ class Mamba2Steps:
         # The residual stream, its normalised copy and the mixer's output beside what the mixer holds.
         width = self._embedding.shape[1]
         self.activation_bytes_per_token = max(layer.token_bytes for layer in self._layers) + 12 * width
+
+    def start(self, rows: int) -> State:
+        """Return the state of rows that have seen nothing."""
+        return State((0,) * rows, tuple(layer.start(rows) for layer in self._layers))
 
     def step(
         self,

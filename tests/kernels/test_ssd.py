@@ -141,6 +141,18 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
         assert torch.equal(alone_last[0], last[row])
 
 
+def test_a_state_of_zeros_is_no_state() -> None:
+    rows = [70, 3]
+    v = inputs(rows, (2, 8, 1, 16), 4, 1.0)
+    v["state"][0] = 0
+    y, last = run(v, rows)
+    fresh, fresh_last = run(row_of(v, rows, 0) | {"state": None}, rows[:1])
+    assert torch.equal(y[:70], fresh)
+    assert torch.equal(last[:1], fresh_last)
+    want, _ = exact(row_of(v, rows, 1), (0.0, float("inf")))
+    assert np.abs(y[70:].numpy() - want).max() <= 1e-5 * np.abs(want).max()
+
+
 def test_only_kept_rows_get_a_state() -> None:
     rows = [3, 140, 7]
     v = inputs(rows, (2, 8, 1, 16), 4, 1.0)

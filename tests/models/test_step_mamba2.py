@@ -128,6 +128,16 @@ def test_children_share_a_prefix(pair: tuple[Any, Mamba2Steps]) -> None:
     assert twice.lengths == (11, 11, 6, 6)
 
 
+def test_rows_that_have_seen_nothing_can_stand_beside_others(pair: tuple[Any, Mamba2Steps]) -> None:
+    module, steps = pair
+    (begun,) = tokens(5)
+    ends = tokens(3, 4, seed=2)
+    step = run(steps, ends, State.concat([steps.start(1), after(run(steps, [begun]))]))
+    want = [expected(module, ends[0]), expected(module, torch.cat([begun, ends[1]]))[5:]]
+    assert_close(steps.logits(step.hidden), torch.cat(want))
+    assert after(step).lengths == (3, 9)
+
+
 def test_a_state_changes_only_when_it_is_given_up() -> None:
     steps = Mamba2Steps(model(), vocab_size=N_TOKENS)
     state = after(run(steps, tokens(9, 4)))
