@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig
 
-_NORM_EPSILON = 1e-5
+NORM_EPSILON = 1e-5
 """mamba_ssm's language models always use it; no configuration key changes it."""
-_MLP_MULTIPLE = 128
+MLP_MULTIPLE = 128
 """mamba_ssm rounds the width of its gated MLP up to a multiple of this."""
 # What each of mamba_ssm's mixers assumes when `ssm_cfg` is silent.
-_MAMBA1_DEFAULTS: dict[str, Any] = {
+MAMBA1_DEFAULTS: dict[str, Any] = {
     "d_state": 16, "d_conv": 4, "expand": 2, "dt_rank": "auto", "dt_min": 0.001, "dt_max": 0.1,
     "dt_init": "random", "dt_scale": 1.0, "dt_init_floor": 1e-4, "conv_bias": True, "bias": False,
     "use_fast_path": True,
 }  # fmt: skip
-_MAMBA2_DEFAULTS: dict[str, Any] = {
+MAMBA2_DEFAULTS: dict[str, Any] = {
     "d_state": 128, "d_conv": 4, "conv_init": None, "expand": 2, "headdim": 64, "d_ssm": None, "ngroups": 1,
     "A_init_range": (1, 16), "D_has_hdim": False, "rmsnorm": True, "norm_before_gate": False,
     "dt_min": 0.001, "dt_max": 0.1, "dt_init_floor": 1e-4, "dt_limit": (0.0, float("inf")), "bias": False,
@@ -66,7 +66,7 @@ def needs_official(config: dict[str, Any]) -> str:
     if not config.get("rms_norm", True):
         return "it uses LayerNorm"
     ssm = {k: v for k, v in (config.get("ssm_cfg") or {}).items() if k != "layer"}
-    known = _MAMBA2_DEFAULTS if family == "mamba2" else _MAMBA1_DEFAULTS
+    known = MAMBA2_DEFAULTS if family == "mamba2" else MAMBA1_DEFAULTS
     if family != "transformer" and (unknown := sorted(set(ssm) - set(known))):
         return f"its ssm_cfg has {', '.join(unknown)}"
     if family == "mamba2":
@@ -112,7 +112,7 @@ def to_transformers_config(config: dict[str, Any]) -> PretrainedConfig:
     }
     if family == "transformer":
         return _phi3_config(config, shared)
-    defaults = _MAMBA2_DEFAULTS if family == "mamba2" else _MAMBA1_DEFAULTS
+    defaults = MAMBA2_DEFAULTS if family == "mamba2" else MAMBA1_DEFAULTS
     ssm = {**defaults, **(config.get("ssm_cfg") or {})}
     shared |= {
         "state_size": ssm["d_state"],
@@ -121,7 +121,7 @@ def to_transformers_config(config: dict[str, Any]) -> PretrainedConfig:
         "use_bias": ssm["bias"],
         "use_conv_bias": ssm["conv_bias"],
         "residual_in_fp32": bool(config.get("residual_in_fp32", True)),
-        "layer_norm_epsilon": _NORM_EPSILON,
+        "layer_norm_epsilon": NORM_EPSILON,
         "time_step_min": ssm["dt_min"],
         "time_step_max": ssm["dt_max"],
         "time_step_floor": ssm["dt_init_floor"],
@@ -160,11 +160,11 @@ def _phi3_config(config: dict[str, Any], shared: dict[str, Any]) -> PretrainedCo
     make: Any = Phi3Config  # its signature leaves out head_dim, which it reads
     made: PretrainedConfig = make(
         **shared,
-        intermediate_size=-(-width // _MLP_MULTIPLE) * _MLP_MULTIPLE,
+        intermediate_size=-(-width // MLP_MULTIPLE) * MLP_MULTIPLE,
         num_attention_heads=heads,
         num_key_value_heads=int(attention.get("num_heads_kv") or heads),
         head_dim=head_dim,
-        rms_norm_eps=_NORM_EPSILON,
+        rms_norm_eps=NORM_EPSILON,
         max_position_embeddings=2048,
         original_max_position_embeddings=2048,
         rope_parameters={
@@ -218,7 +218,7 @@ def to_mamba_ssm_config(config: dict[str, Any]) -> dict[str, Any] | None:
     if family not in ("mamba", "mamba2"):
         return None
     hidden, expand = int(config["hidden_size"]), config["expand"]
-    plain = config["hidden_act"] == "silu" and float(config["layer_norm_epsilon"]) == _NORM_EPSILON
+    plain = config["hidden_act"] == "silu" and float(config["layer_norm_epsilon"]) == NORM_EPSILON
     if not plain or int(expand) != expand:
         return None
     ssm: dict[str, Any] = {
