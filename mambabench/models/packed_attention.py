@@ -26,11 +26,12 @@ from mambabench.models.layers import row_starts
 
 _BLOCK_TOKENS = 512
 """Queries of one call for a long row: a block's mask is that of any other block, seen from its place."""
-_GROUP_KEYS = 8192
-"""Keys of rows side by side, which bounds what is copied for them."""
 _CALL_PAIRS = {"cpu": 1024}
-"""Query-key pairs that take about as long as the overhead of one more call."""
+"""Query-key pairs that take about as long as the overhead of one more call, by kind of device."""
 _CALL_PAIRS_ELSEWHERE = 1 << 17
+_GROUP_KEYS = {"cpu": 2048}
+"""Keys of units side by side, which bounds what is copied for them, by kind of device."""
+_GROUP_KEYS_ELSEWHERE = 1 << 14
 _PREFIX, _PADDING = -1, -2
 """Numbers in the place of a row's: keys that all rows of a unit see, and keys that none sees."""
 
@@ -159,12 +160,13 @@ class PackedAttention:
     def _grouped(self, units: list[_Unit]) -> list[_Group]:
         """Put units of about the same size side by side where the padding costs less than a call."""
         call_pairs = _CALL_PAIRS.get(self._device.type, _CALL_PAIRS_ELSEWHERE)
+        most_keys = _GROUP_KEYS.get(self._device.type, _GROUP_KEYS_ELSEWHERE)
         groups: list[list[_Unit]] = []
         for unit in sorted(units, key=lambda u: (u.prefix > 0, u.tokens, u.prefix)):
             if groups and (groups[-1][0].prefix > 0) == (unit.prefix > 0):
                 wider = [*groups[-1], unit]
                 cost = _padded_pairs(wider) - _padded_pairs(groups[-1]) - _padded_pairs([unit])
-                if cost <= call_pairs and _padded_keys(wider) <= _GROUP_KEYS:
+                if cost <= call_pairs and _padded_keys(wider) <= most_keys:
                     groups[-1] = wider
                     continue
             groups.append([unit])

@@ -29,6 +29,7 @@ from transformers import AttentionInterface
 from mambabench.errors import UsageError
 from mambabench.models.attention_state import AttentionState
 from mambabench.models.packed_attention import PackedAttention
+from mambabench.models.peak_memory import PeakMemory
 from mambabench.models.stateful import State, StateSize, Step, check_step
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 KERNEL_PATH = "torch sdpa, packed"
 _NAME = "mambabench_packed"
+_TRIED_TOKENS = 16
 _WITHOUT_EFFECT = frozenset(
     {"position_ids", "cache_position", "position_embeddings", "num_items_in_batch", "return_dict"}
 )
@@ -115,12 +117,17 @@ class AttentionSteps:
         self.dtype: torch.dtype = self._head.weight.dtype
         self.kernel_path = KERNEL_PATH
         self._max_positions = _max_positions(module)
-        # One token shows each layer's window and its keys' shape, whatever the configuration calls them.
-        call = self._forward(torch.zeros(1, dtype=torch.int64, device=self.device), [1], None, [], False)[1]
+        # A few tokens show each layer's window, its keys' shape, and what a forward takes, whatever the
+        # configuration calls them.
+        tokens = min(_TRIED_TOKENS, self._max_positions or _TRIED_TOKENS)
+        ids = torch.arange(tokens, device=self.device) % vocab_size
+        with PeakMemory(module) as memory:
+            call = self._forward(ids, [tokens], None, [], False)[1]
         self.windows = tuple(call.windows)
         """Tokens that each attention layer's tokens see; null for all."""
         self.state_size = StateSize(0, call.token_bytes)
-        self.activation_bytes_per_token = _activation_bytes(self._base, self.dtype)
+        # A quarter more, for masks and the copies of prefixes beside new tokens.
+        self.activation_bytes_per_token = -(-memory.peak_bytes * 5 // (4 * tokens))
 
     def start(self, rows: int) -> State:
         """Return the state of rows that have seen nothing."""
@@ -228,15 +235,3 @@ def _max_positions(module: PreTrainedModel) -> int | None:
         ):
             return int(limit)
     return None
-
-
-def _activation_bytes(base: Any, dtype: torch.dtype) -> int:
-    """Return the forward's memory per token at its peak: an MLP's three products and the residual stream."""
-    sizes = [
-        max(part.weight.shape)
-        for name, part in base.named_modules()
-        if getattr(getattr(part, "weight", None), "dim", lambda: 0)() == 2
-        and not isinstance(part, nn.Embedding)
-    ]
-    width: int = base.config.hidden_size
-    return int(dtype.itemsize * (3 * max(sizes) + 6 * width))

@@ -33,6 +33,7 @@ from transformers import (
 from mambabench.errors import UsageError
 from mambabench.models import packed_attention
 from mambabench.models.attention_support import supports
+from mambabench.models.peak_memory import PeakMemory
 from mambabench.models.stateful import State, Step
 from mambabench.models.step_attention import AttentionSteps
 
@@ -245,6 +246,24 @@ def test_memory_is_counted_once() -> None:
     children = _kept(steps.step(_ids(10, 1), [1, 2, 3, 4], prefix.repeat(4)))
     assert children.nbytes == 80 * 256
     assert children.snapshot().nbytes == 80 * 256
+
+
+@pytest.mark.parametrize("family", ["neox", "llama", "gpt2", "qwen3-moe"])
+def test_activations_take_what_is_said(family: str) -> None:
+    """On a model wide enough for its activations to outweigh the masks."""
+    changes = {"n_embd": 128} if family == "gpt2" else {"hidden_size": 128, "intermediate_size": 512}
+    config = type(_module(family).config)(**{**_module(family).config.to_dict(), **changes})
+    module = _seeded(lambda: type(_module(family))(config))
+    steps = AttentionSteps(module, vocab_size=N_TOKENS)
+    with PeakMemory(module) as memory:
+        state = _kept(steps.step(_ids(280), [70] * 4))
+    said = 280 * steps.activation_bytes_per_token
+    assert 0.75 * said < memory.peak_bytes - state.nbytes < said
+    with PeakMemory(module) as memory:
+        steps.step(_ids(320), [20] * 16, state.repeat(4), keep=[])
+    said = 320 * steps.activation_bytes_per_token
+    # A layer puts a copy of each prefix beside its continuations.
+    assert 0.6 * said < memory.peak_bytes < said + state.nbytes / len(state.layers)
 
 
 @each_family
