@@ -26,9 +26,11 @@ from mambabench.models.layers import row_starts
 
 _BLOCK_TOKENS = 512
 """Queries of one call for a long row: a block's mask is that of any other block, seen from its place."""
-_CALL_PAIRS = {"cpu": 1024}
+_CALL_PAIRS = {"cpu": 8192}
 """Query-key pairs that take about as long as the overhead of one more call, by kind of device."""
 _CALL_PAIRS_ELSEWHERE = 1 << 17
+_FEW_TOKENS = 128
+"""Tokens that rows behind one prefix may have as one sequence, however short the prefix is."""
 _GROUP_KEYS = {"cpu": 2048}
 """Keys of units side by side, which bounds what is copied for them, by kind of device."""
 _GROUP_KEYS_ELSEWHERE = 1 << 14
@@ -150,7 +152,7 @@ class PackedAttention:
         members: list[int] = []
         tokens = 0
         for row in rows:
-            if members and tokens + self._lengths[row] > max(prefix, 64):
+            if members and tokens + self._lengths[row] > max(prefix // 2, _FEW_TOKENS):
                 units.append(_Unit(tuple(members), prefix, tokens))
                 members, tokens = [], 0
             members.append(row)

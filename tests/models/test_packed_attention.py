@@ -125,7 +125,7 @@ def test_few_rows_beside_a_prefix_do_not_outweigh_it() -> None:
     rows = PackedAttention([20] * 30, before, device=CPU)
     units = [unit for group in rows._groups for unit in group.units]
     assert sum(len(unit.rows) for unit in units) == 30
-    assert max(unit.tokens for unit in units) <= 70
+    assert max(unit.tokens for unit in units) <= 128
     _check([20] * 30, before)
 
 
