@@ -7,6 +7,7 @@
     │   └── StoreError              2  results cannot be written, or are being written by another process
     ├── CellsFailedError            3  some cells of a run failed; the others are kept
     ├── NotANumberError             3  a model's output is not a number
+    ├── CertificateError            3  the fast path errs more than the model as shipped
     ├── MissingError                4  something is needed that is not there
     │   ├── CheckpointError         4  no checkpoint there, or half of one, or a damaged or unsafe one
     │   ├── HubUnreachableError     4  the Hugging Face Hub did not answer
@@ -107,6 +108,16 @@ class NotANumberError(MambabenchError):
     """A model's logits or log-probabilities are not numbers: nothing can be said of it."""
 
     exit_code = 3
+
+
+class CertificateError(MambabenchError):
+    """The fast path errs more than the model as shipped, or it cannot be told whether it does."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        way_out = "`--engine as-shipped` runs the model as shipped, `--no-verify` insists on the fast path."
+        super().__init__(message, hint=hint or way_out)
 
 
 class MissingError(MambabenchError):
