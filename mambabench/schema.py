@@ -60,6 +60,58 @@ class AdapterRecord(Record):
     files: tuple[FileRecord, ...]
 
 
+class CertificateKindRecord(Record):
+    """One way of using the fast path: the errors of its logits and of the shipped model's, side by side.
+
+    Errors are in the unit of the logits. Over several rounds they are geometric means of the rounds' errors.
+    """
+
+    kind: str
+    """"whole", "from a state" or "token by token"."""
+    n_tokens: int
+    """Positions compared."""
+    rms_error: float
+    """Root of the mean squared difference of the fast path's logits from the reference's."""
+    max_error: float
+    """Largest absolute difference, over all rounds."""
+    shipped_rms_error: float
+    """The same of the model as shipped, at the same positions."""
+    shipped_max_error: float
+    rounding_rms_error: float
+    """What rounding the reference's logits to the run's dtype costs: nothing that uses it errs less."""
+    ratio: float
+    """`rms_error` over `shipped_rms_error`, the latter at least twice `rounding_rms_error`."""
+
+
+class CertificateRecord(Record):
+    """How the fast path compared with the model as shipped, before a run."""
+
+    fast_path: str
+    """What computes the fast path's scan or attention."""
+    shipped_path: str
+    """Class that was compared with, for example "transformers MambaForCausalLM"."""
+    dtype: str
+    """Of the run, for example "float32"."""
+    reference: str
+    """What both errors are measured against."""
+    kinds: tuple[CertificateKindRecord, ...]
+    n_tokens: int
+    """Positions compared, all kinds and rounds together."""
+    n_rounds: int
+    """Sets of sequences: one, and more where the first left a doubt."""
+    ratio: float
+    """The largest of the kinds' ratios."""
+    bar: float
+    """Largest ratio that passes."""
+    passed: bool
+    wall_s: float
+    """What the comparison took when it was made."""
+    made_utc: str
+    """ISO 8601, seconds."""
+    cached: bool = False
+    """Whether it was made by an earlier run with equal weights, code, packages and processor."""
+
+
 class CheckpointRecord(Record):
     """What was loaded, in enough detail to load the same again."""
 
@@ -99,6 +151,8 @@ class CheckpointRecord(Record):
     revision: str | None = None
     """Commit of the Hub snapshot, or the revision asked for."""
     adapter: AdapterRecord | None = None
+    certificate: CertificateRecord | None = None
+    """The fast path's comparison with the model as shipped; null when there was none."""
 
 
 class DataFileRecord(Record):

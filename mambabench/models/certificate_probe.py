@@ -1,0 +1,218 @@
+"""What a certificate is measured on: rows of ids, run by the shipped code and by the fast path.
+
+The fast path is used on them as scoring and generation use it, in three ways; each is compared on its own.
+
+    probe = make_probe(model, model.module, token_ids(model.tokenizer, model.vocab_size))
+    for answer in KINDS["from a state"](model.stateful, probe):
+        answer.places, answer.logits
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mambabench.errors import CertificateError
+from mambabench.models.stateful import State, StatefulModel
+from mambabench.models.wide_forward import shipped_logits, wide_logits
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from mambabench.models.base import LoadedModel
+
+_PARAMETERS_PER_THREAD = 1 << 29
+"""Of a smaller model a loop's steps are too short to share: beside other programs, threads that wait for each
+other make them fifty times slower."""
+_TRUNK_TOKENS = 9
+_BRANCH_TOKENS = (7, 4, 1)
+"""Of the rows that go on from the trunk; several lengths, and one token for itself."""
+_OWN_TOKENS, _OWN_SPLIT = 6, 2
+"""Of a row that shares nothing; its prefix is shorter than a convolution's window."""
+_LONG_TOKENS, _LONG_COMPARED = 134, 8
+"""A model that scans in chunks gets a row longer than the 128 tokens of ours, compared at its end."""
+_TEXT = (
+    "The river rose in the night, and by the morning nobody in the village could say where its banks were. "
+    "Anna asked her brother for 3 boats; he had only two, he said, and one of them was not his own."
+)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Rows of ids, with what the shipped code gives for the last positions of each."""
+
+    rows: list[list[int]]
+    compared: list[int]
+    """Last positions of each row that are compared."""
+    exact: list[Tensor]
+    """In 64 bits, for each row [compared, vocab_size]."""
+    shipped: list[Tensor]
+
+    def places(self, row: int, first: int, last: int) -> list[tuple[int, int]]:
+        """Return (row, position) of what is compared between two positions of a row."""
+        start = len(self.rows[row]) - self.compared[row]
+        return [(row, position) for position in range(max(first, start), last)]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Logits of the fast path [n, vocab_size], and the (row, position) of each."""
+
+    places: list[tuple[int, int]]
+    logits: Tensor
+
+
+def make_probe(model: LoadedModel, module: Any, source: Iterator[int]) -> Probe:
+    """Make the rows and run them as shipped and in 64 bits.
+
+    Args:
+        model: whose name, device and vocabulary are used.
+        module: its shipped code with its weights.
+        source: of ids; it can be asked again for other rows.
+
+    Raises:
+        CertificateError: the logits are not finite, or the module cannot be run in 64 bits.
+    """
+    trunk = list(islice(source, _TRUNK_TOKENS))
+    rows = [trunk + list(islice(source, n)) for n in _BRANCH_TOKENS]
+    rows.append(list(islice(source, _OWN_TOKENS)))
+    exact, shipped = _both(model, module, rows, keep=max(map(len, rows)))
+    if getattr(module.config, "chunk_size", None) is not None:
+        long = [list(islice(source, _LONG_TOKENS))]
+        more = _both(model, module, long, keep=_LONG_COMPARED)
+        rows, exact, shipped = rows + long, exact + more[0], shipped + more[1]
+    return Probe(rows, [logits.shape[0] for logits in exact], exact, shipped)
+
+
+def _both(
+    model: LoadedModel, module: Any, rows: list[list[int]], *, keep: int
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return each row's last logits in 64 bits and as shipped; `keep` counts from the longest row's end."""
+    longest = max(map(len, rows))
+    batch = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=model.device)
+    both = []
+    for forward in (wide_logits, shipped_logits):
+        with _few_threads(module):
+            logits = forward(module, batch, keep=keep, vocab_size=model.vocab_size)
+        both.append([logits[i, : keep - (longest - len(row))] for i, row in enumerate(rows)])
+        if not bool(logits.isfinite().all()):
+            raise CertificateError(
+                f"{model.record.name} as shipped gives no finite logits, in {dtype_name(logits.dtype)}",
+                hint="16-bit floats overflow in some models: try --dtype bfloat16 or float32.",
+            )
+    return both[0], both[1]
+
+
+def _whole(stateful: StatefulModel, probe: Probe) -> Iterator[Answer]:
+    """Run all rows in one call, from the start, as a batch without shared prefixes is."""
+    rows = range(len(probe.rows))
+    yield _forward(stateful, probe, rows, [0] * len(rows), keep=())[0]
+
+
+def _from_a_state(stateful: StatefulModel, probe: Probe) -> Iterator[Answer]:
+    """Keep states of prefixes and let several rows go on from each, in more than one call."""
+    one, several, single, own, *long = range(len(probe.rows))
+    heads = [one, own, *long]
+    cuts = [_TRUNK_TOKENS, _OWN_SPLIT, *(len(probe.rows[row]) // 2 for row in long)]
+    state = _prefixes(stateful, probe, heads, cuts)
+    yield _forward(stateful, probe, heads, cuts, state, keep=())[0]
+    # The state was only lent, and is as it was.
+    siblings = State.gather([(state, 0), (state, 0)])
+    yield _forward(stateful, probe, [single, several], [_TRUNK_TOKENS] * 2, siblings, keep=())[0]
+
+
+def _token_by_token(stateful: StatefulModel, probe: Probe) -> Iterator[Answer]:
+    """Append one token at a time to a state that is given up, as generation does."""
+    rows, starts = [0, len(_BRANCH_TOKENS)], [_TRUNK_TOKENS, _OWN_SPLIT]
+    state = _prefixes(stateful, probe, rows, starts)
+    for step in range(_OWN_TOKENS - _OWN_SPLIT):
+        if step == 2:
+            # Rows change places when others leave a batch.
+            rows, starts, state = rows[::-1], starts[::-1], state.select([1, 0])
+        ends = [start + 1 for start in starts]
+        answer, after = _forward(stateful, probe, rows, starts, state, stops=ends, consume=True)
+        assert after is not None
+        starts, state = ends, after
+        yield answer
+
+
+KINDS: dict[str, Callable[[StatefulModel, Probe], Iterator[Answer]]] = {
+    "whole": _whole,
+    "from a state": _from_a_state,
+    "token by token": _token_by_token,
+}
+"""The ways in which the fast path is used."""
+
+
+def _prefixes(stateful: StatefulModel, probe: Probe, rows: Sequence[int], stops: Sequence[int]) -> State:
+    """Return the states after the rows' first tokens."""
+    ids = [token for row, stop in zip(rows, stops, strict=True) for token in probe.rows[row][:stop]]
+    nothing = torch.empty(0, dtype=torch.int64, device=stateful.device)
+    state = stateful.step(torch.tensor(ids, device=stateful.device), stops, read=nothing).state
+    assert state is not None
+    return state
+
+
+def _forward(
+    stateful: StatefulModel,
+    probe: Probe,
+    rows: Sequence[int],
+    starts: Sequence[int],
+    state: State | None = None,
+    *,
+    stops: Sequence[int] | None = None,
+    keep: Sequence[int] | None = None,
+    consume: bool = False,
+) -> tuple[Answer, State | None]:
+    """Forward parts of rows on from a state; return the logits that can be compared, and the new state."""
+    ends = [len(probe.rows[row]) for row in rows] if stops is None else stops
+    ids: list[int] = []
+    places: list[tuple[int, int]] = []
+    read: list[int] = []
+    for row, start, end in zip(rows, starts, ends, strict=True):
+        found = probe.places(row, start, end)
+        read += [len(ids) + position - start for _, position in found]
+        ids += probe.rows[row][start:end]
+        places += found
+    step = stateful.step(
+        torch.tensor(ids, device=stateful.device),
+        [end - start for start, end in zip(starts, ends, strict=True)],
+        state,
+        read=torch.tensor(read, dtype=torch.int64, device=stateful.device),
+        keep=keep,
+        consume=consume,
+    )
+    return Answer(places, stateful.logits(step.hidden)), step.state
+
+
+@contextmanager
+def _few_threads(module: Any) -> Iterator[None]:
+    """Run the shipped code, a Python loop for a Mamba-1, on as many threads as its size is worth."""
+    before = torch.get_num_threads()
+    n_parameters = sum(parameter.numel() for parameter in module.parameters())
+    torch.set_num_threads(min(before, 1 + n_parameters // _PARAMETERS_PER_THREAD))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> Iterator[int]:
+    """Give ids without end: those of a text, with every fourth from anywhere in the vocabulary instead."""
+    encoded: Any = tokenizer(_TEXT, add_special_tokens=False)["input_ids"]
+    text = [token for token in encoded if token < vocab_size] or [0]
+    for place in count(1):
+        # Multiples of a large odd number are spread evenly (Knuth, TAOCP vol. 3, section 6.4).
+        anywhere = (place * 2654435761 % 2**32) * vocab_size >> 32
+        yield anywhere if place % 4 == 0 else text[place % len(text)]
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return a dtype's name, for example "float32"."""
+    return str(dtype).removeprefix("torch.")
