@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from mambabench.errors import MambabenchError, UsageError
+from mambabench.errors import MambabenchError, NotANumberError, UsageError
 from mambabench.progress import Progress, progress
 from mambabench.schema import CellRecord
 from mambabench.zeroshot import (
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mambabench.models.plan import CheckpointPlan
     from mambabench.report.zeroshot import ZeroshotTable
     from mambabench.store import RunDir
+    from mambabench.tasks.ahead import Collector
     from mambabench.tasks.answering import Answerer
     from mambabench.tasks.evaluate import ChatOptions
     from mambabench.tasks.lm_eval_backend import MambabenchLM
@@ -58,8 +60,9 @@ def run_zeroshot(options: ZeroshotOptions) -> ZeroshotOutcome:
         with progress(sum(c.n_requests for c in missing), "zeroshot") as bar:
             computation = _Computation(options, run, bar)
             for plan in plans:
-                if mine := [c for c in missing if c.plan is plan]:
-                    computation.model(plan, mine)
+                mine = [c for c in cells if c.plan is plan]
+                if any(c in missing for c in mine):
+                    computation.model(plan, mine, [c for c in mine if c in missing])
             warnings = [w for c in cells if c.done for w in c.done.warnings]
             if "lm-eval" in options.exports:
                 warnings += computation.export(plans, tasks, cells)
@@ -70,6 +73,7 @@ def run_zeroshot(options: ZeroshotOptions) -> ZeroshotOutcome:
             cells=records,
             n_computed=len(missing),
             warnings=tuple(dict.fromkeys(warnings)),
+            checkpoints=run.checkpoints(),
         )
 
 
@@ -103,6 +107,7 @@ def _plans(options: ZeroshotOptions) -> list[CheckpointPlan]:
             seed=options.seed,
             max_length=options.max_length,
             tokenizer=options.tokenizer,
+            engine=options.engine,
             located=located,
         )
         if options.apply_chat_template:
@@ -133,6 +138,15 @@ def _cells(plan: CheckpointPlan, tasks: Sequence[PreparedTask], options: Zerosho
     return cells
 
 
+@dataclass(frozen=True)
+class _Ahead:
+    """What a cell's questions took that were asked together with those of others."""
+
+    n_answered_before: int
+    tokens_forwarded: int
+    wall_s: float
+
+
 class _Computation:
     """Computes cells into an open run.
 
@@ -148,22 +162,31 @@ class _Computation:
         self._bar = bar
         self._chat = _chat(options)
 
-    def model(self, plan: CheckpointPlan, cells: Sequence[Cell]) -> None:
-        """Load a model and compute its cells; a model that cannot be loaded fails its cells only."""
+    def model(self, plan: CheckpointPlan, cells: Sequence[Cell], missing: Sequence[Cell]) -> None:
+        """Load a model and compute its missing cells; a model that cannot be loaded fails these only.
+
+        Args:
+            plan: the model.
+            cells: all of its cells, since batches must not depend on which are missing.
+            missing: those to compute.
+        """
         from mambabench.models.load import load
 
         self._bar.stage(f"{plan.name}  loading")
         try:
             model = load(plan)
         except MambabenchError as error:
-            for cell in cells:
+            for cell in missing:
                 self._run.write_cell(cell.ended(error), [])
                 self._bar.advance(cell.n_requests)
             return
+        if self._options.verify:
+            self._certify(plan, model)
         self._run.write_checkpoint(plan.slug, model.record)
-        for cell in cells:
+        ahead = self._ask_ahead(plan, cells, missing, model)
+        for cell in missing:
             self._bar.stage(f"{plan.name}  {cell.prepared.name}")
-            self._cell(cell, model)
+            self._cell(cell, model, ahead.get(cell.fingerprint))
 
     def export(
         self, plans: Sequence[CheckpointPlan], tasks: Sequence[PreparedTask], cells: Sequence[Cell]
@@ -191,12 +214,70 @@ class _Computation:
             )
         return left_out
 
-    def _cell(self, cell: Cell, model: LoadedModel) -> None:
+    def _certify(self, plan: CheckpointPlan, model: LoadedModel) -> None:
+        """Compare the fast path with the model as shipped, if it has one.
+
+        Raises:
+            CertificateError: the fast path errs more; this ends the run, since no figure would be worth it.
+        """
+        from mambabench.models.certificate import certify
+
+        self._bar.stage(f"{plan.name}  comparing with the shipped forward")
+        # What has a fast path is a transformers model, whose module the comparison runs.
+        shipped: Any = model
+        try:
+            certificate = certify(shipped, fingerprint=plan.fingerprint)
+        except NotANumberError:
+            # Its cells will say so, and those of other models have nothing to do with it.
+            return
+        model.record = model.record.model_copy(update={"certificate": certificate})
+
+    def _ask_ahead(
+        self, plan: CheckpointPlan, cells: Sequence[Cell], missing: Sequence[Cell], model: LoadedModel
+    ) -> dict[str, _Ahead]:
+        """Answer the log-likelihoods of all cells together; return what each missing cell's took.
+
+        If that fails, nothing is returned, and each cell meets its own errors when it asks by itself.
+        """
+        from mambabench.tasks.ahead import Collector, collect
+        from mambabench.tasks.evaluate import build_requests
+
+        self._bar.stage(f"{plan.name}  scoring {len(missing)} {'task' if len(missing) == 1 else 'tasks'}")
+        notes: list[str] = []
+        began_s = time.perf_counter()
+        try:
+            collector = Collector()
+            lm = _backend(plan, collector, self._options)
+            asked = []
+            for cell in cells:
+                if len(self._options.models) > 1:
+                    # Tasks are shared by all models, and a chat template gives each its own prompts.
+                    build_requests(cell.prepared.task, lm, limit=self._options.limit, chat=self._chat)
+                asked.append(collect(cell.prepared.task, lm, collector))
+            found = self._answerer(plan, model, notes).answer_all(
+                [a.questions for a in asked],
+                [a.worth if c in missing else [0] * len(a.worth) for a, c in zip(asked, cells, strict=True)],
+            )
+        except Exception:
+            return {}
+        finally:
+            for cell in missing:
+                cell.notes += notes
+        wall_s = time.perf_counter() - began_s
+        total = max(1, sum(f.tokens_forwarded for f in found))
+        return {
+            cell.fingerprint: _Ahead(
+                f.n_answered_before, f.tokens_forwarded, wall_s * f.tokens_forwarded / total
+            )
+            for cell, f in zip(cells, found, strict=True)
+        }
+
+    def _cell(self, cell: Cell, model: LoadedModel, ahead: _Ahead | None) -> None:
         from mambabench.tasks.evaluate import build_requests, score_task
         from mambabench.tasks.quiet import remarks
 
         name, task, limit = cell.prepared.name, cell.prepared.task, self._options.limit
-        answerer = self._answerer(cell.plan, model, cell.notes)
+        answerer = self._answerer(cell.plan, model, cell.notes, asked_ahead=ahead is not None)
         lm = _backend(cell.plan, answerer, self._options, model)
         began_s = time.perf_counter()
         try:
@@ -210,14 +291,19 @@ class _Computation:
             return
         record = cell.ended(
             metrics=score.metrics,
-            n_requests_answered_before=answerer.n_answered_before,
-            n_tokens_forwarded=answerer.tokens_forwarded,
-            wall_s=time.perf_counter() - began_s,
+            n_requests_answered_before=answerer.n_answered_before + (ahead.n_answered_before if ahead else 0),
+            n_tokens_forwarded=answerer.tokens_forwarded + (ahead.tokens_forwarded if ahead else 0),
+            wall_s=time.perf_counter() - began_s + (ahead.wall_s if ahead else 0.0),
         )
         self._run.write_cell(record, score.samples)
 
     def _answerer(
-        self, plan: CheckpointPlan, model: LoadedModel | None = None, notes: list[str] | None = None
+        self,
+        plan: CheckpointPlan,
+        model: LoadedModel | None = None,
+        notes: list[str] | None = None,
+        *,
+        asked_ahead: bool = False,
     ) -> Answerer:
         from mambabench.tasks.answering import Answerer
 
@@ -230,13 +316,18 @@ class _Computation:
             self._run.answers(plan.fingerprint, answers_key(plan)),
             model,
             batch_size=self._options.batch_size,
+            memory_bytes=self._options.memory_budget_bytes,
+            asked_ahead=asked_ahead,
             advance=self._bar.advance if model is not None else lambda n: None,
             note=note,
         )
 
 
 def _backend(
-    plan: CheckpointPlan, answerer: Answerer, options: ZeroshotOptions, model: LoadedModel | None = None
+    plan: CheckpointPlan,
+    answerer: Answerer | Collector,
+    options: ZeroshotOptions,
+    model: LoadedModel | None = None,
 ) -> MambabenchLM:
     from mambabench.tasks.lm_eval_backend import MambabenchLM
 

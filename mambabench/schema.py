@@ -227,7 +227,9 @@ class CellRecord(Record):
     n_requests_answered_before: int = 0
     """Requests whose answers an earlier, interrupted run had left."""
     n_tokens_forwarded: int = 0
+    """Padding included; what tasks share counts for the first of them."""
     wall_s: float = 0.0
+    """Time for this cell; of the time for questions asked together, its share of the tokens."""
     error: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -245,6 +247,10 @@ class SettingsRecord(Record):
     system_instruction: str | None = None
     fewshot_as_multiturn: bool = False
     seed: int = 0
+    engine: str = "shared"
+    """"shared": prefixes are forwarded once; "as-shipped": the plain forward of the model's library."""
+    memory_budget_bytes: int | None = None
+    """Room for states, activations and logits, on which batches depend; null for the default."""
 
 
 class RunManifest(Record):

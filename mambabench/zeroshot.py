@@ -17,10 +17,10 @@ from mambabench import __version__
 from mambabench.environment import describe_environment, package_versions
 from mambabench.errors import CellsFailedError, MambabenchError
 from mambabench.fingerprint import digest
-from mambabench.schema import CellRecord, RunManifest, SettingsRecord, TaskRecord
+from mambabench.schema import CellRecord, CheckpointRecord, RunManifest, SettingsRecord, TaskRecord
 
 if TYPE_CHECKING:
-    from mambabench.models.plan import CheckpointPlan
+    from mambabench.models.plan import CheckpointPlan, Engine
     from mambabench.report.zeroshot import ZeroshotTable
     from mambabench.suite import Suite
     from mambabench.tasks.offline import PreparedTask
@@ -48,6 +48,10 @@ class ZeroshotOptions:
     apply_chat_template: bool = False
     system_instruction: str | None = None
     fewshot_as_multiturn: bool = False
+    engine: Engine = "shared"
+    memory_budget_bytes: int | None = None
+    verify: bool = True
+    """Whether the fast path is compared with the model as shipped before anything is computed."""
     exports: tuple[str, ...] = ()
     """Further formats to write into the run: "lm-eval"."""
     command: tuple[str, ...] = ()
@@ -75,6 +79,8 @@ class ZeroshotOptions:
             system_instruction=self.system_instruction,
             fewshot_as_multiturn=self.fewshot_as_multiturn,
             seed=self.seed,
+            engine=self.engine,
+            memory_budget_bytes=self.memory_budget_bytes,
         )
 
 
@@ -123,6 +129,8 @@ class ZeroshotOutcome:
     n_computed: int
     """Cells computed by this call; the others were there."""
     warnings: tuple[str, ...] = ()
+    checkpoints: dict[str, CheckpointRecord] = field(default_factory=dict)
+    """What was loaded for the cells, by the models' names as file names."""
 
     @property
     def failed(self) -> tuple[CellRecord, ...]:

@@ -346,3 +346,80 @@ def test_random_weights_depend_on_the_seed_alone(
     ]
     assert values(runs[0]) == values(runs[1])
     assert values(runs[0]) != values(runs[2])
+
+
+def test_both_engines_agree_and_are_kept_apart(
+    run: Callable[..., ZeroshotOutcome], checkpoints: Path
+) -> None:
+    tasks = ("piqa", "hellaswag", "lambada_openai")
+    for name in ("mamba", "mamba2", "neox", "official"):
+        shared = run(checkpoints / name, tasks=tasks)
+        shipped = run(checkpoints / name, tasks=tasks, engine="as-shipped")
+        assert shipped.n_computed == 3
+        assert shared.path != shipped.path
+        for ours, theirs in zip(shared.cells, shipped.cells, strict=True):
+            assert [m.value for m in ours.metrics] == pytest.approx(
+                [m.value for m in theirs.metrics], rel=1e-4
+            )
+        assert sum(c.n_tokens_forwarded for c in shared.cells) < 0.9 * sum(
+            c.n_tokens_forwarded for c in shipped.cells
+        )
+        (record,) = shared.checkpoints.values()
+        assert record.certificate is not None
+        assert record.certificate.passed
+        (record,) = shipped.checkpoints.values()
+        assert record.certificate is None
+
+
+def test_a_wrong_fast_path_stops_the_run(
+    run: Callable[..., ZeroshotOutcome], checkpoints: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from mambabench.errors import CertificateError
+    from mambabench.models.step_mamba import MambaSteps
+
+    # Nothing that an earlier comparison left behind may speak for this one.
+    monkeypatch.setenv("MAMBABENCH_CACHE", str(tmp_path / "cache"))
+    original = MambaSteps.start
+
+    def forgetful(self: MambaSteps, input_ids: Any, lengths: Any, state: Any = None, **how: Any) -> Any:
+        return right(self, input_ids, lengths, None if state is None else original(self, state.rows), **how)
+
+    right = MambaSteps.step
+    monkeypatch.setattr(MambaSteps, "step", forgetful)
+    with pytest.raises(CertificateError, match="times as much"):
+        run(checkpoints / "mamba")
+    outcome = run(checkpoints / "mamba", verify=False)
+    assert not outcome.failed
+    (record,) = outcome.checkpoints.values()
+    assert record.certificate is None
+
+
+def test_a_memory_budget_makes_another_run_with_the_same_figures(
+    run: Callable[..., ZeroshotOutcome], checkpoints: Path
+) -> None:
+    free = run(checkpoints / "mamba")
+    tight = run(checkpoints / "mamba", memory_budget_bytes=16_000_000)
+    assert tight.path != free.path
+    assert values(tight) == pytest.approx(values(free), rel=1e-4)
+
+
+def test_an_error_of_one_task_stays_in_its_cell(
+    run: Callable[..., ZeroshotOutcome], checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks are asked together, but one that cannot be asked must not take the others with it."""
+    from mambabench.tasks.lm_eval_backend import MambabenchLM
+
+    asked = MambabenchLM.loglikelihood
+
+    def fail(self: MambabenchLM, requests: Any, disable_tqdm: bool = True) -> Any:
+        if requests[0].task_name == "piqa":
+            raise ValueError("no such thing")
+        return asked(self, requests, disable_tqdm)
+
+    monkeypatch.setattr(MambabenchLM, "loglikelihood", fail)
+    outcome = run(checkpoints / "mamba")
+    assert {c.task.task: c.status for c in outcome.cells} == {"piqa": "failed", "lambada_openai": "ok"}
+    monkeypatch.undo()
+    again = run(checkpoints / "mamba")
+    assert not again.failed
+    assert again.n_computed == 1

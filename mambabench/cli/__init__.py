@@ -83,6 +83,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     _open_closed_streams()
     _quiet_libraries()
+    _let_threads_sleep()
     sys.exit(_run(sys.argv[1:]))
 
 
@@ -173,3 +174,11 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+
+def _let_threads_sleep() -> None:
+    """Let OpenMP's threads sleep between matrix products; must happen before torch is imported.
+
+    They would spin for milliseconds, on the cores that the compiled scan and other programs could use.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+_SMALLEST_BUDGET_BYTES = 16_000_000
+
 
 def positive_int(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
     """Parse a whole number from 1 up, naming the option and the value when it is none.
@@ -29,6 +31,27 @@ def positive_int(ctx: click.Context, param: click.Parameter, value: str | None) 
             f"{name} '{value}' is not a whole number from 1 up", hint=f"Leave {name} out for the default."
         )
     return number
+
+
+def byte_size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Parse a size such as 256MB or 2GiB.
+
+    Raises:
+        UsageError: for text that is no size, and for less than 16 MB, which no forward fits into.
+    """
+    from mambabench.errors import UsageError
+    from mambabench.units import parse_bytes
+
+    if value is None:
+        return None
+    name = param.opts[-1]
+    try:
+        size = parse_bytes(value)
+    except ValueError as error:
+        raise UsageError(f"{name} '{value}' is not a size", hint="Write 256MB or 2GiB.") from error
+    if size < _SMALLEST_BUDGET_BYTES:
+        raise UsageError(f"{name} {value} is too small for any forward", hint="Give it 16MB or more.")
+    return size
 
 
 def not_empty(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

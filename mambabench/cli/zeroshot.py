@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mambabench.cli.options import not_empty, positive_int, print_json, some_path
+from mambabench.cli.options import byte_size, not_empty, positive_int, print_json, some_path
 
 if TYPE_CHECKING:
     from mambabench.suite import Suite
@@ -92,6 +92,22 @@ Examples:
     help="Most sequences in a forward. [default: by length]",
 )
 @click.option(
+    "--engine",
+    type=click.Choice(["shared", "as-shipped"]),
+    default="shared",
+    show_default=True,
+    help="shared: forward common prefixes once. as-shipped: the plain forward, to compare with.",
+)
+@click.option(
+    "--memory-budget", "memory_budget_bytes", callback=byte_size, metavar="SIZE",
+    help="Room for states, activations and logits, such as 256MB or 2GiB; weights come on top. "
+    "[default: 1GiB, on a GPU up to 8GiB]",
+)  # fmt: skip
+@click.option(
+    "--verify/--no-verify", default=True, show_default=True,
+    help="First compare the fast path with the model as shipped, and stop where its error is larger.",
+)  # fmt: skip
+@click.option(
     "--max-length",
     callback=positive_int,
     metavar="TOKENS",
@@ -174,13 +190,35 @@ def _render(outcome: ZeroshotOutcome, *, as_json: bool) -> None:
                 "table": outcome.table.as_json(),
                 "cells": [cell.model_dump(mode="json") for cell in outcome.cells],
                 "warnings": list(outcome.warnings),
+                "checkpoints": {
+                    name: record.model_dump(mode="json") for name, record in outcome.checkpoints.items()
+                },
             }
         )
         return
     render(outcome.table)
     used = dict.fromkeys(row.source for row in outcome.table.rows if row.source)
     citations = [f"{key}: {sources()[key].citation}" for key in used]
-    for line in (*footnotes(outcome.table, citations), *outcome.warnings):
+    for line in (*footnotes(outcome.table, citations), *_engines(outcome), *outcome.warnings):
         click.echo(line)
     again = "" if outcome.n_computed else " (complete before; nothing was computed)"
     click.echo(f"run: {outcome.path}{again}")
+
+
+def _engines(outcome: ZeroshotOutcome) -> list[str]:
+    """Say for each model what computed its figures, and how that compared with the model as shipped."""
+    from mambabench.models.record import UNSHIPPED
+
+    lines = []
+    for record in outcome.checkpoints.values():
+        found = record.certificate
+        if found is not None:
+            compared = f"error {found.ratio:.2f} times the shipped path's own, at most {found.bar:g} allowed"
+        elif record.implementation == UNSHIPPED:
+            compared = "nothing shipped to compare with on a CPU"
+        elif record.implementation.startswith("mambabench"):
+            compared = "not compared with the model as shipped"
+        else:
+            compared = "the model as shipped"
+        lines.append(f"{record.name}: {record.kernel_path}, {record.dtypes.get('matmul', '')}; {compared}")
+    return lines

@@ -54,8 +54,9 @@ def certify(
         trust_cache: False for a model that is not as loaded: its fingerprint does not tell.
 
     Raises:
-        CertificateError: the fast path errs too much, one of the two gives no numbers, or the module
-            cannot be run in 64 bits.
+        CertificateError: the fast path errs too much or gives no numbers, or the module cannot be run
+            in 64 bits.
+        NotANumberError: the model as shipped gives no numbers.
     """
     if model.stateful is None or getattr(model, "module", None) is None:
         return None
@@ -102,7 +103,8 @@ def measure(model: LoadedModel) -> CertificateRecord:
     """Compare the fast path with the model as shipped; see `require` for the verdict.
 
     Raises:
-        CertificateError: one of the two gives no numbers, or the module cannot be run in 64 bits.
+        CertificateError: the fast path gives no numbers, or the module cannot be run in 64 bits.
+        NotANumberError: the model as shipped gives no numbers.
         ValueError: there is no fast path, or nothing to compare it with.
     """
     from mambabench.models.certificate_probe import KINDS, dtype_name, make_probe, token_ids
@@ -141,7 +143,7 @@ def measure(model: LoadedModel) -> CertificateRecord:
 
 def _compare(name: str, stateful: StatefulModel, probe: Probe, kind: str) -> CertificateKindRecord:
     """Measure both paths' errors over the positions of one kind."""
-    from mambabench.models.certificate_probe import KINDS, dtype_name
+    from mambabench.models.certificate_probe import KINDS, at_most_threads, dtype_name
 
     # Of the fast path, the shipped one, and rounding alone.
     squares, largest, n_tokens = [0.0] * 3, [0.0] * 3, 0
@@ -151,15 +153,17 @@ def _compare(name: str, stateful: StatefulModel, probe: Probe, kind: str) -> Cer
                 f"{name}: the fast path ({stateful.kernel_path}) gives no finite logits, the model as "
                 f"shipped does ({kind}, {dtype_name(stateful.dtype)})"
             )
-        for (row, position), fast in zip(answer.places, answer.logits, strict=True):
-            index = position - len(probe.rows[row]) + probe.compared[row]
-            exact = probe.exact[row][index]
-            rounded = exact.to(stateful.dtype)
-            for which, logits in enumerate((fast, probe.shipped[row][index], rounded)):
-                error = logits.double() - exact
-                squares[which] += float(error.square().mean())
-                largest[which] = max(largest[which], float(error.abs().max()))
-            n_tokens += 1
+        # Steps this small are slower on several threads.
+        with at_most_threads(1):
+            for (row, position), fast in zip(answer.places, answer.logits, strict=True):
+                index = position - len(probe.rows[row]) + probe.compared[row]
+                exact = probe.exact[row][index]
+                rounded = exact.to(stateful.dtype)
+                for which, logits in enumerate((fast, probe.shipped[row][index], rounded)):
+                    error = logits.double() - exact
+                    squares[which] += float(error.square().mean())
+                    largest[which] = max(largest[which], float(error.abs().max()))
+        n_tokens += len(answer.places)
     rms = [(total / n_tokens) ** 0.5 for total in squares]
     return CertificateKindRecord(
         kind=kind,

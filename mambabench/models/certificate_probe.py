@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mambabench.errors import CertificateError
+from mambabench.errors import NotANumberError
 from mambabench.models.stateful import State, StatefulModel
 from mambabench.models.wide_forward import shipped_logits, wide_logits
 
@@ -77,7 +77,8 @@ def make_probe(model: LoadedModel, module: Any, source: Iterator[int]) -> Probe:
         source: of ids; it can be asked again for other rows.
 
     Raises:
-        CertificateError: the logits are not finite, or the module cannot be run in 64 bits.
+        NotANumberError: the shipped logits are not finite.
+        CertificateError: the module cannot be run in 64 bits.
     """
     trunk = list(islice(source, _TRUNK_TOKENS))
     rows = [trunk + list(islice(source, n)) for n in _BRANCH_TOKENS]
@@ -96,13 +97,15 @@ def _both(
     """Return each row's last logits in 64 bits and as shipped; `keep` counts from the longest row's end."""
     longest = max(map(len, rows))
     batch = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=model.device)
+    # For a Mamba-1 the shipped code is a Python loop.
+    n_threads = 1 + sum(parameter.numel() for parameter in module.parameters()) // _PARAMETERS_PER_THREAD
     both = []
     for forward in (wide_logits, shipped_logits):
-        with _few_threads(module):
+        with at_most_threads(n_threads):
             logits = forward(module, batch, keep=keep, vocab_size=model.vocab_size)
         both.append([logits[i, : keep - (longest - len(row))] for i, row in enumerate(rows)])
         if not bool(logits.isfinite().all()):
-            raise CertificateError(
+            raise NotANumberError(
                 f"{model.record.name} as shipped gives no finite logits, in {dtype_name(logits.dtype)}",
                 hint="16-bit floats overflow in some models: try --dtype bfloat16 or float32.",
             )
@@ -192,11 +195,10 @@ def _forward(
 
 
 @contextmanager
-def _few_threads(module: Any) -> Iterator[None]:
-    """Run the shipped code, a Python loop for a Mamba-1, on as many threads as its size is worth."""
+def at_most_threads(n_threads: int) -> Iterator[None]:
+    """Let torch use fewer threads for a while."""
     before = torch.get_num_threads()
-    n_parameters = sum(parameter.numel() for parameter in module.parameters())
-    torch.set_num_threads(min(before, 1 + n_parameters // _PARAMETERS_PER_THREAD))
+    torch.set_num_threads(min(before, n_threads))
     try:
         yield
     finally:

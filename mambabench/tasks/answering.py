@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
 
 from mambabench.errors import MambabenchError
 from mambabench.scoring.generate import Generator
+from mambabench.scoring.questions import Questions
 from mambabench.scoring.requests import GenerationRequest, LoglikelihoodAnswer, LoglikelihoodRequest
 from mambabench.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
     from mambabench.models.base import LoadedModel
 
-_R = TypeVar("_R", LoglikelihoodRequest, GenerationRequest)
 _E = TypeVar("_E", Scorer, Generator)
 
 
@@ -49,15 +52,27 @@ class MemoryAnswers:
         self._by_key.update(items)
 
 
+@dataclass(frozen=True)
+class Questioned:
+    """What one of several tables of questions cost."""
+
+    n_answered_before: int
+    """Requests whose answers were stored."""
+    tokens_forwarded: int
+    """What several tables share counts for the first of them."""
+
+
 class Answerer:
     """Answers requests from a store and, where it has none, from a model.
 
     Args:
         answers: looked into before the model is asked, and added to after every batch.
         model: asked what is not answered yet; null when everything must be.
-        batch_size: most sequences in a forward; null lets the lengths decide.
+        batch_size: most sequences in a forward; null lets lengths and memory decide.
+        memory_bytes: room for states and activations; null for a default.
         advance: called with the number of requests that have just been answered.
         note: called with a sentence when something worth knowing happens.
+        asked_ahead: whether log-likelihoods were answered and counted before, with those of other tasks.
     """
 
     def __init__(
@@ -66,15 +81,18 @@ class Answerer:
         model: LoadedModel | None = None,
         *,
         batch_size: int | None = None,
+        memory_bytes: int | None = None,
         advance: Callable[[int], None] = lambda n: None,
         note: Callable[[str], None] = lambda text: None,
+        asked_ahead: bool = False,
     ) -> None:
+        self._asked_ahead = asked_ahead
         self.n_answered_before = 0
         self._answers = answers
         self._advance = advance
         self._scorer = self._generator = None
         if model is not None:
-            self._scorer = Scorer(model, batch_size=batch_size, note=note)
+            self._scorer = Scorer(model, batch_size=batch_size, memory_bytes=memory_bytes, note=note)
             self._generator = Generator(model, batch_size=batch_size, note=note)
 
     @property
@@ -94,15 +112,36 @@ class Answerer:
         Raises:
             AnswersMissingError: when something is not stored and there is no model.
         """
-        unique, missing = self._sort_out(asked, worth)
+        table = Questions.of(asked)
+        self.answer_all([table], [[0] * len(asked) if self._asked_ahead else worth])
+        return [LoglikelihoodAnswer(**self._known(key)) for key in table.keys]
+
+    def answer_all(self, tables: Sequence[Questions], worth: Sequence[Sequence[int]]) -> list[Questioned]:
+        """Answer several tables of questions in one go, so that they share prefixes and batches.
+
+        Args:
+            tables: questions; equal ones are forwarded once.
+            worth: what each counts for in the progress, table by table.
+
+        Raises:
+            AnswersMissingError: when something is not stored and there is no model.
+        """
+        everything = Questions.concat(tables)
+        missing = self._missing(everything.keys, [n for part in worth for n in part])
+        before = [
+            sum(n for key, n in zip(t.keys, w, strict=True) if key not in missing)
+            for t, w in zip(tables, worth, strict=True)
+        ]
+        tokens = [0] * len(tables)
         if missing:
             engine = _needed(self._scorer, len(missing), "log-likelihoods")
-            # All of a batch is forwarded again even if some of it is known: the same batch gives the
-            # same bits.
-            batches = [b for b in engine.batches(unique) if any(unique[i].key in missing for i in b)]
-            for answers in engine.score(unique, batches):
-                self._keep([(unique[i].key, vars(a)) for i, a in answers], missing)
-        return [LoglikelihoodAnswer(**self._known(r.key)) for r in asked]
+            unique = everything.distinct()
+            wanted = np.array([key in missing for key in unique.keys], np.bool_)
+            tokens_of = np.zeros(len(unique), np.int64)
+            for answers in engine.score(unique, wanted, tokens_of=tokens_of):
+                self._keep([(unique.keys[i], vars(a)) for i, a in answers], missing)
+            tokens = _by_table(tables, dict(zip(unique.keys, tokens_of.tolist(), strict=True)))
+        return [Questioned(b, t) for b, t in zip(before, tokens, strict=True)]
 
     def texts(self, asked: Sequence[GenerationRequest]) -> list[str]:
         """Answer generation requests in order.
@@ -110,25 +149,27 @@ class Answerer:
         Raises:
             AnswersMissingError: when something is not stored and there is no model.
         """
-        unique, missing = self._sort_out(asked, [1] * len(asked))
+        unique = list({r.key: r for r in asked}.values())
+        missing = self._missing([r.key for r in asked], [1] * len(asked))
         if missing:
             engine = _needed(self._generator, len(missing), "generated texts")
+            # All of a batch is forwarded again even if some of it is known: the same batch gives the
+            # same bits.
             batches = [b for b in engine.batches(unique) if any(unique[i].key in missing for i in b)]
             for texts in engine.generate(unique, batches):
                 self._keep([(unique[i].key, {"text": t}) for i, t in texts], missing)
         return [str(self._known(r.key)["text"]) for r in asked]
 
-    def _sort_out(self, asked: Sequence[_R], worth: Sequence[int]) -> tuple[list[_R], dict[str, int]]:
-        """Return the distinct requests, and what each unanswered key is worth."""
-        unique = list({r.key: r for r in asked}.values())
+    def _missing(self, keys: Sequence[str], worth: Sequence[int]) -> dict[str, int]:
+        """Return what each unanswered key is worth, and count the others as done."""
         per_key = Counter[str]()
-        for r, n in zip(asked, worth, strict=True):
-            per_key[r.key] += n
+        for key, n in zip(keys, worth, strict=True):
+            per_key[key] += n
         missing = {k: n for k, n in per_key.items() if self._answers.get(k) is None}
         known = per_key.total() - sum(missing.values())
         self.n_answered_before += known
         self._advance(known)
-        return unique, missing
+        return missing
 
     def _keep(self, answers: Sequence[tuple[str, dict[str, Any]]], missing: dict[str, int]) -> None:
         new = [(key, answer) for key, answer in answers if key in missing]
@@ -140,6 +181,11 @@ class Answerer:
         if answer is None:
             raise AnswersMissingError("an answer that was just stored cannot be read back")
         return answer
+
+
+def _by_table(tables: Sequence[Questions], tokens_of: dict[str, int]) -> list[int]:
+    """Add up tokens by table; a question in several tables counts for the first."""
+    return [sum(tokens_of.pop(key, 0) for key in table.keys) for table in tables]
 
 
 def _needed(engine: _E | None, n: int, what: str) -> _E:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from mambabench.models.base import LoadedModel
+    from mambabench.tasks.ahead import Collector
 
 _DEFAULT_NEW_TOKENS = 256
 _NAMED_OPTIONS = {"temperature", "top_k", "top_p", "min_p", "repetition_penalty"}
@@ -96,7 +97,7 @@ class MambabenchLM(TemplateLM):  # type: ignore[misc]
     @classmethod
     def over(
         cls,
-        answerer: Answerer,
+        answerer: Answerer | Collector,
         *,
         tokenizer: PreTrainedTokenizerBase,
         max_length: int,
@@ -123,7 +124,7 @@ class MambabenchLM(TemplateLM):  # type: ignore[misc]
         tokenizer: PreTrainedTokenizerBase,
         max_length: int,
         eos_ids: Sequence[int],
-        answerer: Answerer,
+        answerer: Answerer | Collector,
         model: LoadedModel | None,
         seed: int,
     ) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import GPTNeoXForCausalLM, LlamaForCausalLM, Mamba2ForCausalLM, MambaForCausalLM
 
-from mambabench.errors import CertificateError
+from mambabench.errors import CertificateError, NotANumberError
 from mambabench.models import certificate, certificate_cache
 from mambabench.models.certificate import certify, measure, require, summary
 from mambabench.models.certificate_probe import token_ids
@@ -301,14 +301,14 @@ def test_a_fast_path_that_is_no_number_is_refused() -> None:
 def test_a_model_that_is_no_number_as_shipped_is_named_so(value: float) -> None:
     model = _model("llama")
     model.module.model.norm.weight.data[3] = value
-    with pytest.raises(CertificateError, match="tiny llama as shipped gives no finite logits"):
+    with pytest.raises(NotANumberError, match="tiny llama as shipped gives no finite logits"):
         measure(model)
 
 
 def test_an_overflow_of_the_shipped_path_is_named_with_its_dtype() -> None:
     model = _model("llama", "float16")
     model.module.lm_head.weight.data.mul_(1e5)
-    with pytest.raises(CertificateError, match=r"no finite logits, in float\d\d.*--dtype bfloat16"):
+    with pytest.raises(NotANumberError, match=r"no finite logits, in float\d\d.*--dtype bfloat16"):
         measure(model)
 
 

@@ -134,7 +134,9 @@ def test_the_softmax_is_taken_in_32_bits_whatever_the_models_dtype(tmp_path: Pat
     model = loaded(tmp_path / "m", family, dtype="bfloat16")
     ids = tuple(model.tokenizer.encode("the old man went to the river"))
     ((_, answer),) = next(Scorer(model).score([LoglikelihoodRequest(ids[:2], ids[2:])]))
-    rows = model.logits(torch.tensor([ids[:-1]]), len(ids) - 2)[0].double().log_softmax(-1)
+    steps = model.stateful
+    hidden = steps.step(torch.tensor(ids[:-1]), [len(ids) - 1]).hidden[1:]
+    rows = steps.logits(hidden).double().log_softmax(-1)
     expected = sum(float(rows[i, token]) for i, token in enumerate(ids[2:]))
     assert answer.logprob == pytest.approx(expected, abs=1e-4)
 
