@@ -92,8 +92,8 @@ class Answerer:
         self._advance = advance
         self._scorer = self._generator = None
         if model is not None:
-            self._scorer = Scorer(model, batch_size=batch_size, memory_bytes=memory_bytes, note=note)
-            self._generator = Generator(model, batch_size=batch_size, note=note)
+            how: dict[str, Any] = {"batch_size": batch_size, "memory_bytes": memory_bytes, "note": note}
+            self._scorer, self._generator = Scorer(model, **how), Generator(model, **how)
 
     @property
     def tokens_forwarded(self) -> int:
