@@ -254,6 +254,60 @@ def tiny_mamba_ssm(
     return directory
 
 
+_PLAIN_HEADS = {"causal": True, "num_heads": 4, "qkv_proj_bias": False, "out_proj_bias": False}
+
+
+def hybrid_config(**changes: Any) -> dict[str, Any]:
+    """Return mamba_ssm's `config.json` of a small hybrid, made as mamba2attn-2.7b is."""
+    return mamba_ssm_config(
+        **{
+            "n_layer": 3,
+            "ssm_cfg": {"layer": "Mamba2", "d_state": 16, "headdim": 8},
+            "attn_layer_idx": [1],
+            "attn_cfg": {**_PLAIN_HEADS, "d_conv": 4, "head_dim": 16, "rotary_emb_dim": 8},
+            **changes,
+        }
+    )
+
+
+def hybrid1_config() -> dict[str, Any]:
+    """Return the configuration of a hybrid with Mamba-1 layers and MLPs."""
+    attention = {**_PLAIN_HEADS, "rotary_emb_dim": 4}
+    return mamba_ssm_config(
+        ssm_cfg={"d_state": 8}, attn_layer_idx=[0], d_intermediate=100, attn_cfg=attention
+    )
+
+
+def spread_weights(config: dict[str, Any], seed: int = 0) -> dict[str, torch.Tensor]:
+    """Return a state dict for a mamba_ssm configuration under which logits differ visibly."""
+    from mambabench.models.hybrid_shapes import parameter_shapes
+
+    generator = torch.Generator().manual_seed(seed)
+    made = {}
+    for name, shape in parameter_shapes(config).items():
+        size = 0.3 if "norm" in name or len(shape) < 2 else shape[-1] ** -0.5
+        made[name] = size * torch.randn(shape, generator=generator) + ("norm" in name)
+    made["backbone.embedding.weight"] *= 3
+    return made
+
+
+def tiny_hybrid(
+    directory: Path, config: dict[str, Any] | None = None, state: dict[str, torch.Tensor] | None = None
+) -> Path:
+    """Write a model in mamba_ssm's format with a tokenizer beside it.
+
+    Args:
+        directory: made when it does not exist.
+        config: by default `hybrid_config()`.
+        state: by default `spread_weights(config)`.
+    """
+    config = hybrid_config() if config is None else config
+    build_tokenizer(directory)
+    (directory / "config.json").write_text(json.dumps(config))
+    torch.save(spread_weights(config) if state is None else state, directory / "pytorch_model.bin")
+    return directory
+
+
 def lora_adapter(directory: Path, base: Path, *, base_name: str | None = None, seed: int = 0) -> Path:
     """Write a LoRA adapter over a transformers-format checkpoint, with weights that change its logits.
 

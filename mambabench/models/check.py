@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mambabench.checkpoint_files import CONFIG, CheckpointFiles
 from mambabench.errors import CheckpointError, ExtraMissingError
-from mambabench.models import architecture, convert, hashing, hub, official
+from mambabench.models import architecture, convert, hashing, hub, hybrid_shapes, official
 from mambabench.models import tokenizer as tokenizers
 from mambabench.models.device import pick_device, pick_dtype
 from mambabench.models.locate import Located, locate, with_weights
@@ -62,13 +62,13 @@ def check(
         DeviceError: the device cannot be used.
         CheckpointError: half a checkpoint, a damaged or unsafe one, or a tokenizer that does not fit.
         HubUnreachableError: something is not on this machine and the Hub does not answer.
-        ExtraMissingError: only mamba_ssm on a GPU can run it.
+        ExtraMissingError: only mamba_ssm on a GPU can run it, or run it as shipped.
     """
     require_window(max_length)
     pick_dtype(dtype, device="cpu", stored="")  # a mistyped one is reported before the Hub is asked
     chosen_device = pick_device(device)
     located = located or locate(ref, weights)
-    implementation = _implementation(located, chosen_device)
+    implementation = _implementation(located, chosen_device, engine)
     where = CONFIG if located.files is None else located.files.directory / CONFIG
     shape = architecture.from_native(located.format, located.config, located.gguf, where=where)
     config = located.config if shape is None or located.format == "mamba_ssm" else shape.to_dict()
@@ -111,17 +111,19 @@ def check(
     )
 
 
-def _implementation(located: Located, device: str) -> Implementation:
-    """Decide which library runs the model: mamba_ssm's kernels where they are, transformers elsewhere."""
+def _implementation(located: Located, device: str, engine: Engine) -> Implementation:
+    """Decide whose code runs the model: mamba_ssm's kernels where they are, else transformers or our own."""
     on_gpu = device.startswith("cuda") and official.is_installed()
     if located.format == "mamba_ssm":
         reason = convert.needs_official(located.config)
-        if reason and not on_gpu:
-            missing = "mamba-ssm is not installed" if device.startswith("cuda") else "this is a CPU run"
-            raise ExtraMissingError(
-                f"this checkpoint runs only in mamba-ssm on a CUDA GPU, and {missing}: {reason}",
-                hint="Install `mambabench[cuda]` on a machine with an NVIDIA GPU and pass `--device cuda`.",
+        if reason and located.adapter is not None:
+            raise CheckpointError(
+                f"the adapter cannot be merged into its base model, which transformers cannot run: {reason}",
+                hint="Merge it where it was trained, and name the directory of the merged model.",
             )
+        if reason and not on_gpu:
+            _require_own_steps(located, device, engine, reason)
+            return "mambabench"
         is_mamba = convert.family_of(located.config) in ("mamba", "mamba2")
         return "mamba_ssm" if reason or (is_mamba and on_gpu) else "transformers"
     if located.format == "gguf" or not on_gpu:
@@ -129,6 +131,27 @@ def _implementation(located: Located, device: str) -> Implementation:
     shape = architecture.from_native(located.format, located.config)
     expressible = shape is not None and convert.to_mamba_ssm_config(shape.to_dict()) is not None
     return "mamba_ssm" if expressible else "transformers"
+
+
+def _require_own_steps(located: Located, device: str, engine: Engine, reason: str) -> None:
+    """Refuse what mamba_ssm on a GPU alone can run: another device, or a forward that is not known here."""
+    obstacle = hybrid_shapes.obstacle(located.config)
+    way_out = "Install `mambabench[cuda]` on a machine with an NVIDIA GPU and pass `--device cuda`."
+    if device.startswith("cuda"):
+        raise ExtraMissingError(
+            f"this checkpoint needs mamba-ssm on a GPU, and mamba-ssm is not installed: {reason}",
+            hint="Install `mambabench[cuda]`." if obstacle else "`--device cpu` runs it without mamba-ssm.",
+        )
+    if obstacle:
+        raise ExtraMissingError(
+            f"this checkpoint runs only in mamba-ssm on a CUDA GPU, and this is a CPU run: {obstacle}",
+            hint=way_out,
+        )
+    if engine == "as-shipped":
+        raise ExtraMissingError(
+            f"this checkpoint's shipped code is mamba-ssm, which needs a CUDA GPU: {reason}",
+            hint=f"`--engine shared` runs it on a CPU. {way_out}",
+        )
 
 
 def _tokenizer(

@@ -59,7 +59,7 @@ def stored_rows(config: dict[str, Any]) -> int:
 
 
 def needs_official(config: dict[str, Any]) -> str:
-    """Say why a mamba_ssm configuration can run in mamba_ssm only; empty when transformers can run it too."""
+    """Say why transformers cannot run a mamba_ssm configuration, only mamba_ssm; empty when it can."""
     family = family_of(config)
     if family == "hybrid":
         return "it mixes attention with Mamba layers"
@@ -72,6 +72,8 @@ def needs_official(config: dict[str, Any]) -> str:
     if family == "mamba2":
         odd = [key for key, value in _MAMBA2_FIXED.items() if ssm.get(key, value) != value]
         return f"its ssm_cfg changes {', '.join(odd)}" if odd else ""
+    if family == "transformer" and not config.get("d_intermediate"):
+        return "it has no MLP"  # a block is then attention alone, which Phi-3 cannot be
     return _attention_obstacle(config.get("attn_cfg") or {}) if family == "transformer" else ""
 
 
@@ -153,10 +155,7 @@ def _phi3_config(config: dict[str, Any], shared: dict[str, Any]) -> PretrainedCo
     attention = config["attn_cfg"]
     heads = int(attention["num_heads"])
     head_dim = int(attention.get("head_dim") or shared["hidden_size"] // heads)
-    # Without d_intermediate a block is attention alone, which Phi-3 cannot be.
-    width = int(config.get("d_intermediate") or 0)
-    if width == 0:
-        raise ExtraMissingError("this checkpoint runs only in mamba-ssm on a CUDA GPU: it has no MLP")
+    width = int(config["d_intermediate"])
     make: Any = Phi3Config  # its signature leaves out head_dim, which it reads
     made: PretrainedConfig = make(
         **shared,

@@ -37,6 +37,8 @@ def obstacle(config: dict[str, Any]) -> str:
         attn_cfg = config.get("attn_cfg") or {}
         if unknown := sorted(set(attn_cfg) - _ATTENTION_KEYS):
             return f"its attn_cfg has {', '.join(unknown)}"
+        if "num_heads" not in attn_cfg:
+            return "its attn_cfg has no num_heads"
         if not attn_cfg.get("causal", False):
             return "its attention sees later tokens"
     return ""
@@ -76,7 +78,8 @@ def parameter_shapes(config: dict[str, Any]) -> Shapes:
 
 
 def _norm(name: str, width: int, rms: bool) -> Shapes:
-    return {f"{name}.weight": (width,)} | ({} if rms else {f"{name}.bias": (width,)})
+    parameters = ("weight",) if rms else ("weight", "bias")
+    return {f"{name}.{parameter}": (width,) for parameter in parameters}
 
 
 def _linear(name: str, rows: int, columns: int, bias: bool) -> Shapes:

@@ -9,7 +9,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,15 @@ import torch
 
 from mambabench.checkpoint_files import CheckpointFiles
 from mambabench.errors import CheckpointError, DeviceError, MambabenchError
-from mambabench.models import architecture, convert, official
+from mambabench.models import architecture, convert, hybrid_shapes, official
 from mambabench.models.check import check
 from mambabench.models.device import device_name
 from mambabench.models.gguf_files import forget_readers, gguf_reading
+from mambabench.models.hybrid_init import random_state
 from mambabench.models.kernel_paths import keep_cpu_on_torch, kernel_path
-from mambabench.models.plan import CheckpointPlan
+from mambabench.models.plan import CheckpointPlan, Implementation
 from mambabench.models.quiet import quiet
-from mambabench.models.record import FP32_NAMES, count_parameters, dtype_groups
+from mambabench.models.record import FP32_NAMES, UNSHIPPED, count_parameters, dtype_groups
 from mambabench.models.weights import read_state
 from mambabench.schema import CheckpointRecord
 
@@ -47,7 +48,7 @@ def load(plan: CheckpointPlan) -> LoadedModel:
     """
     try:
         with quiet():
-            return _load_official(plan) if plan.implementation == "mamba_ssm" else _load_transformers(plan)
+            return _LOADERS[plan.implementation](plan)
     except MambabenchError:
         raise
     except torch.cuda.OutOfMemoryError as error:
@@ -69,9 +70,11 @@ def _load_transformers(plan: CheckpointPlan) -> LoadedModel:
     steps = steps_for(module, vocab_size=plan.vocab_size) if plan.engine == "shared" else None
     if steps is None:
         path = kernel_path(module, torch.device(plan.device).type)
-        record = _record(plan, module, f"transformers {type(module).__name__}", path)
+        record = _record(plan, module.named_parameters(), f"transformers {type(module).__name__}", path)
     else:
-        record = _record(plan, module, f"mambabench {type(steps).__name__}", steps.kernel_path)
+        record = _record(
+            plan, module.named_parameters(), f"mambabench {type(steps).__name__}", steps.kernel_path
+        )
     return TransformersModel(module, plan.tokenizer, record, stateful=steps)
 
 
@@ -84,7 +87,9 @@ def _load_official(plan: CheckpointPlan) -> LoadedModel:
         assert plan.source is not None
         state = read_state(plan.source.weights)
     elif plan.architecture is None:
-        state = None  # a hybrid: only mamba_ssm itself can initialise it
+        # What has no forward here has no initialiser here, either: mamba_ssm's own is used.
+        known = not hybrid_shapes.obstacle(config)
+        state = random_state(config, seed=plan.seed or 0, dtype=torch.float32) if known else None
     else:
         # Random weights and adapters come from transformers, so that both sides have the same ones.
         module = _build_transformers(plan, torch.float32)
@@ -97,8 +102,36 @@ def _load_official(plan: CheckpointPlan) -> LoadedModel:
         built = official.build(
             config, state, device=torch.device(plan.device), dtype=getattr(torch, plan.dtype)
         )
-    record = _record(plan, built, "mamba_ssm MambaLMHeadModel", "mamba_ssm CUDA")
+    record = _record(plan, built.named_parameters(), "mamba_ssm MambaLMHeadModel", "mamba_ssm CUDA")
     return OfficialModel(built, plan.tokenizer, record)
+
+
+def _load_own(plan: CheckpointPlan) -> LoadedModel:
+    """Load a model of mamba_ssm that transformers cannot run and whose own code needs a GPU."""
+    from mambabench.models.step_hybrid import HybridSteps
+    from mambabench.models.stepping_model import SteppingModel
+
+    dtype: torch.dtype = getattr(torch, plan.dtype)
+    if plan.weights == "random":
+        state = random_state(plan.config, seed=plan.seed or 0, dtype=dtype)
+    else:
+        assert plan.source is not None
+        state = read_state(plan.source.weights)
+        for name in list(state):
+            # One by one, so that no second copy of a whole checkpoint is held.
+            state[name] = state[name].to(torch.float32 if name.rpartition(".")[2] in FP32_NAMES else dtype)
+    steps = HybridSteps(plan.config, state, vocab_size=plan.vocab_size, dtype=dtype)
+    # A tied head stands in a state dict beside the embedding, and positions' frequencies may, too.
+    parameters = {name: state[name] for name in hybrid_shapes.parameter_shapes(plan.config)}
+    record = _record(plan, parameters.items(), UNSHIPPED, steps.kernel_path)
+    return SteppingModel(steps, plan.tokenizer, record)
+
+
+_LOADERS: dict[Implementation, Callable[[CheckpointPlan], LoadedModel]] = {
+    "transformers": _load_transformers,
+    "mamba_ssm": _load_official,
+    "mambabench": _load_own,
+}
 
 
 def _build_transformers(plan: CheckpointPlan, dtype: torch.dtype) -> Any:
@@ -195,8 +228,9 @@ def _cast(module: Any, dtype: torch.dtype) -> Any:
 
 
 def _record(
-    plan: CheckpointPlan, module: torch.nn.Module, implementation: str, path: str
+    plan: CheckpointPlan, parameters: Iterable[tuple[str, torch.Tensor]], implementation: str, path: str
 ) -> CheckpointRecord:
+    named = list(parameters)
     return CheckpointRecord(
         name=plan.name,
         family=plan.family,
@@ -206,8 +240,8 @@ def _record(
         kernel_path=path,
         device=plan.device,
         device_name=device_name(plan.device),
-        dtypes=dtype_groups(module.named_parameters()),
-        n_parameters=count_parameters(module.parameters()),
+        dtypes=dtype_groups(named),
+        n_parameters=count_parameters(tensor for _, tensor in named),
         vocab_rows_stored=plan.rows_stored,
         vocab_rows_used=plan.vocab_size,
         max_length_tokens=plan.max_length,

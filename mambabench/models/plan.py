@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mambabench.checkpoint_files import CheckpointFiles
 
 Format = Literal["mamba_ssm", "transformers", "gguf"]
-Implementation = Literal["transformers", "mamba_ssm"]
+Implementation = Literal["transformers", "mamba_ssm", "mambabench"]
 Engine = Literal["shared", "as-shipped"]
 
 
@@ -51,7 +51,7 @@ class CheckpointPlan:
         seed: of random weights; None for pretrained ones.
         format: whose configuration `config` is.
         config: that configuration; for GGUF transformers' translation of it.
-        architecture: transformers' configuration; None when only mamba_ssm can run the model.
+        architecture: transformers' configuration; None when transformers cannot run the model.
         source: the files on this machine; None for random weights of a registered model.
         files: the digests of weights and configuration; empty for random weights.
         tokenizer: loaded.
@@ -61,7 +61,8 @@ class CheckpointPlan:
         max_length: longest window in tokens that is scored at once.
         dtype: "float32", "bfloat16" or "float16".
         device: "cpu" or "cuda:0".
-        implementation: whose code holds the weights and is the shipped forward.
+        implementation: whose code holds the weights and is the shipped forward; "mambabench" where nothing
+            shipped runs on the device.
         engine: "shared" goes on from states where there is code for it, "as-shipped" never does.
         adapter: an adapter's files and record, to be merged over the checkpoint.
     """

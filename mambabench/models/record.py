@@ -26,6 +26,8 @@ _VOLATILE_CONFIG = {
 }
 FP32_NAMES = frozenset({"A_log", "D", "dt_bias"})
 """Parameters of a Mamba's recurrence; they keep fp32 always, since errors in them compound along a text."""
+UNSHIPPED = "mambabench HybridSteps"
+"""The implementation of a model whose shipped code does not run on the device: nothing to compare it with."""
 
 
 def config_digest(config: dict[str, Any]) -> str:
