@@ -195,10 +195,16 @@ def test_transformerpp_converts_to_phi3(tmp_path: Path, rotary: int) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     torch.save(state, tmp_path / "pytorch_model.bin")
     model = load(check(resolve(str(tmp_path)), device="cpu"))
-    assert model.record.implementation == "transformers Phi3ForCausalLM"
+    assert model.record.implementation == "mambabench AttentionSteps"
     assert model.record.family == "transformer"
     expected = _transformer_float64(state, config)[..., :N_TOKENS]
     assert torch.allclose(model.logits(IDS, 10).double(), expected, atol=1e-4)
+    assert model.stateful is not None
+    stepped = model.stateful.logits(model.stateful.step(IDS[0], [10]).hidden)
+    assert torch.allclose(stepped.double(), expected[0], atol=1e-4)
+    shipped = load(check(resolve(str(tmp_path)), device="cpu", engine="as-shipped"))
+    assert shipped.record.implementation == "transformers Phi3ForCausalLM"
+    assert torch.equal(shipped.logits(IDS, 10), model.logits(IDS, 10))
 
 
 @pytest.mark.parametrize(
@@ -228,6 +234,7 @@ def test_attention_that_phi3_cannot_express(changes: dict[str, Any], reason: str
         (mamba_ssm_config(ssm_cfg={"layer": "Mamba2", "norm_before_gate": True}), "norm_before_gate"),
         (mamba_ssm_config(attn_layer_idx=[0], attn_cfg=ATTENTION), "mixes attention"),
         (mamba_ssm_config(d_intermediate=64), "mixes attention"),
+        (mamba_ssm_config(attn_layer_idx=[0, 1], attn_cfg=ATTENTION), "no MLP"),
     ],
 )
 def test_what_only_mamba_ssm_can_run(config: dict[str, Any], reason: str) -> None:

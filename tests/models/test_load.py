@@ -134,11 +134,23 @@ def test_the_record_tells_what_was_loaded(tmp_path: Path) -> None:
     assert record.tokenizer.n_tokens == N_TOKENS
     assert record.tokenizer.source == "checkpoint"
     assert record.n_parameters == sum(p.numel() for p in _load(tmp_path / "m").module.parameters())
-    assert _load(tiny_neox(tmp_path / "n")).record.kernel_path == "torch sdpa"
+    neox = _load(tiny_neox(tmp_path / "n")).record
+    assert (neox.implementation, neox.kernel_path) == ("mambabench AttentionSteps", "torch sdpa, packed")
+    neox = _load(tmp_path / "n", engine="as-shipped").record
+    assert (neox.implementation, neox.kernel_path) == ("transformers GPTNeoXForCausalLM", "torch sdpa")
     narrow = _load(tmp_path / "m", dtype="bfloat16").record
-    assert narrow.implementation == "transformers MambaForCausalLM"
-    assert narrow.kernel_path == "transformers torch loop"
-    assert _load(tiny_mamba2(tmp_path / "o")).record.kernel_path == "transformers torch chunks"
+    assert narrow.implementation == "mambabench MambaSteps"
+    assert narrow.kernel_path == "mambabench compiled scan"
+    shipped = _load(tmp_path / "m", dtype="bfloat16", engine="as-shipped").record
+    assert shipped.implementation == "transformers MambaForCausalLM"
+    assert shipped.kernel_path == "transformers torch loop"
+    mamba2 = _load(tiny_mamba2(tmp_path / "o")).record
+    assert (mamba2.implementation, mamba2.kernel_path) == (
+        "mambabench Mamba2Steps",
+        "mambabench compiled scan",
+    )
+    mamba2 = _load(tmp_path / "o", engine="as-shipped").record
+    assert mamba2.kernel_path == "transformers torch chunks"
 
 
 def test_windows_are_as_long_as_the_model_was_made_for(tmp_path: Path) -> None:
