@@ -53,6 +53,8 @@ class Probe:
     exact: list[Tensor]
     """In 64 bits, for each row [compared, vocab_size]."""
     shipped: list[Tensor]
+    n_threads: int
+    """As many as the model's size is worth."""
 
     def places(self, row: int, first: int, last: int) -> list[tuple[int, int]]:
         """Return (row, position) of what is compared between two positions of a row."""
@@ -83,12 +85,14 @@ def make_probe(model: LoadedModel, module: Any, source: Iterator[int]) -> Probe:
     trunk = list(islice(source, _TRUNK_TOKENS))
     rows = [trunk + list(islice(source, n)) for n in _BRANCH_TOKENS]
     rows.append(list(islice(source, _OWN_TOKENS)))
-    exact, shipped = _both(model, module, rows, keep=max(map(len, rows)))
-    if getattr(module.config, "chunk_size", None) is not None:
-        long = [list(islice(source, _LONG_TOKENS))]
-        more = _both(model, module, long, keep=_LONG_COMPARED)
-        rows, exact, shipped = rows + long, exact + more[0], shipped + more[1]
-    return Probe(rows, [logits.shape[0] for logits in exact], exact, shipped)
+    n_threads = 1 + sum(parameter.numel() for parameter in module.parameters()) // _PARAMETERS_PER_THREAD
+    with at_most_threads(n_threads):
+        exact, shipped = _both(model, module, rows, keep=max(map(len, rows)))
+        if getattr(module.config, "chunk_size", None) is not None:
+            long = [list(islice(source, _LONG_TOKENS))]
+            more = _both(model, module, long, keep=_LONG_COMPARED)
+            rows, exact, shipped = rows + long, exact + more[0], shipped + more[1]
+    return Probe(rows, [logits.shape[0] for logits in exact], exact, shipped, n_threads)
 
 
 def _both(
@@ -97,12 +101,9 @@ def _both(
     """Return each row's last logits in 64 bits and as shipped; `keep` counts from the longest row's end."""
     longest = max(map(len, rows))
     batch = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=model.device)
-    # For a Mamba-1 the shipped code is a Python loop.
-    n_threads = 1 + sum(parameter.numel() for parameter in module.parameters()) // _PARAMETERS_PER_THREAD
     both = []
     for forward in (wide_logits, shipped_logits):
-        with at_most_threads(n_threads):
-            logits = forward(module, batch, keep=keep, vocab_size=model.vocab_size)
+        logits = forward(module, batch, keep=keep, vocab_size=model.vocab_size)
         both.append([logits[i, : keep - (longest - len(row))] for i, row in enumerate(rows)])
         if not bool(logits.isfinite().all()):
             raise NotANumberError(
@@ -113,7 +114,7 @@ def _both(
 
 
 def _whole(stateful: StatefulModel, probe: Probe) -> Iterator[Answer]:
-    """Run all rows in one call, from the start, as a batch without shared prefixes is."""
+    """Run all rows in one call, from the start, as a batch without shared prefixes is, on all threads."""
     rows = range(len(probe.rows))
     yield _forward(stateful, probe, rows, [0] * len(rows), keep=())[0]
 
@@ -157,7 +158,8 @@ def _prefixes(stateful: StatefulModel, probe: Probe, rows: Sequence[int], stops:
     """Return the states after the rows' first tokens."""
     ids = [token for row, stop in zip(rows, stops, strict=True) for token in probe.rows[row][:stop]]
     nothing = torch.empty(0, dtype=torch.int64, device=stateful.device)
-    state = stateful.step(torch.tensor(ids, device=stateful.device), stops, read=nothing).state
+    with at_most_threads(probe.n_threads):
+        state = stateful.step(torch.tensor(ids, device=stateful.device), stops, read=nothing).state
     assert state is not None
     return state
 
@@ -183,15 +185,16 @@ def _forward(
         read += [len(ids) + position - start for _, position in found]
         ids += probe.rows[row][start:end]
         places += found
-    step = stateful.step(
-        torch.tensor(ids, device=stateful.device),
-        [end - start for start, end in zip(starts, ends, strict=True)],
-        state,
-        read=torch.tensor(read, dtype=torch.int64, device=stateful.device),
-        keep=keep,
-        consume=consume,
-    )
-    return Answer(places, stateful.logits(step.hidden)), step.state
+    with at_most_threads(torch.get_num_threads() if state is None else probe.n_threads):
+        step = stateful.step(
+            torch.tensor(ids, device=stateful.device),
+            [end - start for start, end in zip(starts, ends, strict=True)],
+            state,
+            read=torch.tensor(read, dtype=torch.int64, device=stateful.device),
+            keep=keep,
+            consume=consume,
+        )
+        return Answer(places, stateful.logits(step.hidden)), step.state
 
 
 @contextmanager

@@ -25,8 +25,8 @@ from mambabench.errors import CertificateError
 
 WIDE = torch.float64
 _NARROW = frozenset({torch.float32, torch.bfloat16, torch.float16})
-_PIECE_ELEMENTS = 1 << 22
-"""Elements of a matrix that are widened at once: 32 MiB in 64 bits."""
+_PIECE_ELEMENTS = 1 << 21
+"""Elements of a matrix that are widened at once: 16 MiB in 64 bits."""
 _CHUNK_TOKENS = 32
 _NARROWING = frozenset({Tensor.float, Tensor.half, Tensor.bfloat16})
 _MOVES = frozenset(
