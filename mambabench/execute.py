@@ -223,7 +223,7 @@ class _Computation:
         from mambabench.models.certificate import certify
 
         self._bar.stage(f"{plan.name}  comparing with the shipped forward")
-        # What has a fast path is a transformers model, whose module the comparison runs.
+        # What has a fast path and a shipped one is a transformers model, whose module the comparison runs.
         shipped: Any = model
         try:
             certificate = certify(shipped, fingerprint=plan.fingerprint)

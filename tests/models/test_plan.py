@@ -89,7 +89,7 @@ def test_where_a_model_comes_from_does_not_count(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"eos_ids": (0, 5)}, {"vocab_size": 299}, {"implementation": "transformers"}],
+    [{"eos_ids": (0, 5)}, {"vocab_size": 299}, {"implementation": "mamba_ssm"}, {"engine": "as-shipped"}],
     ids=lambda change: next(iter(change)),
 )
 def test_fields_that_no_option_sets_alone_count_too(tmp_path: Path, change: dict[str, Any]) -> None:
