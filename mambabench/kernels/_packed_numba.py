@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from mambabench.kernels._address import floats_at
 from mambabench.kernels._vector import FASTMATH, exp2, silu, softplus
 
 BLOCK_CHANNELS = 128
@@ -30,9 +31,8 @@ def _conv_silu(
     weight: _Array,
     bias: _Array,
     starts: _Array,
-    window: _Array,
+    before: _Array,
     y: _Array,
-    after: _Array,
     first: int,
     last: int,
 ) -> None:
@@ -52,24 +52,40 @@ def _conv_silu(
             for k in range(taps):
                 at = t - (taps - 1) + k
                 # The inputs before the row's first token come from its window.
-                x_k = (
-                    x[at, column + low : column + high]
-                    if at >= begin
-                    else window[row, at - begin + taps - 1, low:high]
-                )
+                if at >= begin:
+                    x_k = x[at, column + low : column + high]
+                elif before[row] != 0:
+                    window = floats_at(before[row], (taps - 1) * channels)
+                    place = (at - begin + taps - 1) * channels
+                    x_k = window[place + low : place + high]
+                else:
+                    continue
                 w_k = weight[k, low:high]
                 for c in range(width):
                     total[c] += w_k[c] * x_k[c]
             y_t = y[t, low:high]
             for c in range(width):
                 y_t[c] = silu(total[c])
-        if t + 1 == starts[row + 1]:
-            for k in range(taps - 1):
-                at = t - (taps - 2) + k
-                if at >= begin:
-                    after[row, k] = x[at, column : column + channels]
-                else:
-                    after[row, k] = window[row, at - begin + taps - 1]
+
+
+def _windows(
+    x: _Array, column: int, channels: int, past: int, starts: _Array, before: _Array, after: _Array
+) -> None:
+    for row in range(after.shape[0]):
+        if after[row] == 0:
+            continue
+        window = floats_at(after[row], past * channels)
+        # Upwards, since the new window may lie where the old one does.
+        for k in range(past):
+            at = starts[row + 1] - past + k
+            window_k = window[k * channels : (k + 1) * channels]
+            if at >= starts[row]:
+                window_k[:] = x[at, column : column + channels]
+            elif before[row] != 0:
+                place = (at - starts[row] + past) * channels
+                window_k[:] = floats_at(before[row], past * channels)[place : place + channels]
+            else:
+                window_k[:] = np.float32(0.0)
 
 
 def _scan(
@@ -83,7 +99,8 @@ def _scan(
     xz: _Array,
     z_column: int,
     starts: _Array,
-    state: _Array,
+    before: _Array,
+    after: _Array,
     y: _Array,
     first: int,
     last: int,
@@ -96,7 +113,11 @@ def _scan(
         high = min(low + BLOCK_CHANNELS, channels)
         width = high - low
         a_block = A[:, low:high].copy()
-        h_block = state[row, :, low:high].copy()
+        h_block = np.zeros((n_states, width), np.float32)
+        if before[row] != 0:
+            state = floats_at(before[row], n_states * channels)
+            for n in range(n_states):
+                h_block[n] = state[n * channels + low : n * channels + high]
         skip, offset = D[low:high], dt_bias[low:high]
         step = np.empty(width, np.float32)
         drive = np.empty(width, np.float32)
@@ -119,7 +140,10 @@ def _scan(
                     total[c] += new * c_out
             for c in range(width):
                 y_t[c] = total[c] * silu(z_t[c])
-        state[row, :, low:high] = h_block
+        if after[row] != 0:
+            state = floats_at(after[row], n_states * channels)
+            for n in range(n_states):
+                state[n * channels + low : n * channels + high] = h_block[n]
 
 
 def _add_norm(
@@ -150,14 +174,21 @@ def _add_norm(
 _compile = njit(nogil=True, cache=True, fastmath=FASTMATH, error_model="numpy")
 
 conv_silu: Callable[..., None] = _compile(_conv_silu)
-"""conv_silu(x [T, W], column, weight [k, d], bias [d], starts [B + 1], window [B, k - 1, d], y [T, d],
-after [B, k - 1, d], first, last): silu of the causal convolution of d columns of x, from `column` on. Its
-units are tokens, because reading a few columns of every token would wait for memory at each."""
+"""conv_silu(x [T, W], column, weight [k, d], bias [d], starts [B + 1], before [B], y [T, d], first, last):
+silu of the causal convolution of d columns of x, from `column` on. `before` has the address of each row's
+window, 0 for one of zeros. Its units are tokens, because reading a few columns of every token would wait for
+memory at each."""
+
+windows: Callable[..., None] = _compile(_windows)
+"""windows(x [T, W], column, d, k - 1, starts [B + 1], before [B], after [B]): writes each row's next window
+to its address in `after`, unless that is 0. This may be the one in `before`, so `conv_silu` must be done."""
 
 scan: Callable[..., None] = _compile(_scan)
 """scan(u [T, d], dt [T, d], dt_bias [d], A [N, d], proj [T, P], column, D [d], xz [T, W], z_column,
-starts [B + 1], state [B, N, d], y [T, d], first, last): fills y and advances the state. A is multiplied by
-log2(e); B and C are N columns each of proj, from `column` on; the gate is d columns of xz."""
+starts [B + 1], before [B], after [B], y [T, d], first, last): fills y. `before` has the address of each
+row's state, 0 for one of zeros; the new one goes to its address in `after`, which may be the same, unless
+that is 0. A is multiplied by log2(e); B and C are N columns each of proj, from `column` on; the gate is d
+columns of xz."""
 
 add_norm: Callable[..., None] = _compile(_add_norm)
 """add_norm(residual [T, d], x [T, d], weight [d], eps, add, y [T, d], first, last): residual += x if `add`;

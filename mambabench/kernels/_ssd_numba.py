@@ -11,13 +11,14 @@ All products go through tiles of 4 x 64 numbers. What they read is stored in blo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from mambabench.kernels._address import floats_at
 from mambabench.kernels._tile import COLUMNS as LANES
 from mambabench.kernels._tile import ROWS as TILE_ROWS
 from mambabench.kernels._tile import multiply
@@ -140,8 +141,6 @@ def _scan(
     b_blocks: _Array,
     scores: _Array,
     before: _Array,
-    fresh: bool,
-    wanted: _Array,
     after: _Array,
     y: _Array,
     first: int,
@@ -168,18 +167,15 @@ def _scan(
         skip = D[head, lane : lane + n_lanes]
         h[:] = _ZERO
         x[:] = _ZERO
-        remembers = False
-        if not fresh:
-            # A row that has seen nothing may stand beside others; a state of zeros adds nothing.
-            total[:] = _ZERO
+        place = head * n_states * width + lane
+        remembers = before[row] != 0
+        if remembers:
+            state = floats_at(before[row], heads * n_states * width)
             for n in range(n_states):
                 h_n = h[n * LANES : (n + 1) * LANES]
-                before_n = before[row, head, n, lane : lane + n_lanes]
+                state_n = state[place + n * width : place + n * width + n_lanes]
                 for c in range(n_lanes):
-                    h_n[c] = before_n[c]
-                    total[c] += abs(before_n[c])
-            for c in range(n_lanes):
-                remembers |= total[c] != _ZERO
+                    h_n[c] = state_n[c]
         for chunk in range(row_chunks[row], row_chunks[row + 1]):
             token, length, tile, block = chunks[chunk]
             n_tiles, n_blocks = chunks[chunk + 1, 2] - tile, chunks[chunk + 1, 3] - block
@@ -243,7 +239,7 @@ def _scan(
                     total_k = total[k * LANES : (k + 1) * LANES]
                     for c in range(n_lanes):
                         y_t[c] = total_k[c] + skip[c] * u[c]
-            if chunk + 1 == row_chunks[row + 1] and wanted[row] < 0:
+            if chunk + 1 == row_chunks[row + 1] and after[row] == 0:
                 continue
             for s in range(length):
                 x_s, scale = x[s * LANES : (s + 1) * LANES], left[s]
@@ -261,11 +257,12 @@ def _scan(
                         min(LANES, n_tiles * TILE_ROWS - j * LANES),
                     )
             remembers = True
-        if wanted[row] >= 0:
+        if after[row] != 0:
+            state = floats_at(after[row], heads * n_states * width)
             for n in range(n_states):
-                h_n, after_n = h[n * LANES :], after[wanted[row], head, n, lane : lane + n_lanes]
+                h_n, state_n = h[n * LANES :], state[place + n * width : place + n * width + n_lanes]
                 for c in range(n_lanes):
-                    after_n[c] = h_n[c]
+                    state_n[c] = h_n[c]
 
 
 def _gate_norm(
@@ -317,10 +314,10 @@ prepare: Callable[..., None] = _compile(_prepare)
 are chunks."""
 
 scan: Callable[..., None] = _compile(_scan)
-"""scan(xbc, D [H, P], N, starts, chunks, row_chunks, step, decay, c_tiles, b_blocks, scores, before [B, H, N,
-P], fresh, wanted [B], after [n, H, N, P], y [T, H * P], first, last): `before` is not read if `fresh`; the
-state of row r goes to row wanted[r] of `after` unless that is negative. Its units are parts of at most
-`LANES` channels of each head, times rows."""
+"""scan(xbc, D [H, P], N, starts, chunks, row_chunks, step, decay, c_tiles, b_blocks, scores, before [B],
+after [B], y [T, H * P], first, last): `before` has the address of each row's state, 0 for one of zeros; the
+new one goes to its address in `after`, which may be the same, unless that is 0. Its units are parts of at
+most `LANES` channels of each head, times rows."""
 
 gate_norm: Callable[..., None] = _compile(_gate_norm)
 """gate_norm(y [T, d], zxbcdt [T, W], column, weight [d], eps, n_groups, norm, gate_first, first, last): see
@@ -334,7 +331,7 @@ def run(
     per_head: tuple[_Array, _Array, _Array],
     n_groups: int,
     starts: npt.NDArray[np.int64],
-    states: tuple[_Array, bool, Sequence[int], _Array],
+    states: tuple[int, _Array, _Array],
     dt_limit: tuple[float, float],
     y: _Array,
 ) -> None:
@@ -347,18 +344,15 @@ def run(
         per_head: their bias [H], log2(e) A [H], and D [H, P].
         n_groups: of heads.
         starts: [B + 1].
-        states: the array of them before, whether it is to be ignored, rows to keep, and the array after.
+        states: numbers a channel, and the addresses of the rows' states before and after, [B] each.
         dt_limit: smallest and largest step size.
         y: filled, [T, H * P].
     """
     dt_bias, a_log2, skip = per_head
-    before, fresh, kept, after = states
+    n_states, before, after = states
     heads, width = skip.shape
-    n_states = after.shape[2]
     chunks, row_chunks = plan(starts)
     n_tiles, n_blocks = int(chunks[-1, 2]), int(chunks[-1, 3])
-    wanted = np.full(len(starts) - 1, -1, np.int64)
-    wanted[list(kept)] = np.arange(len(kept))
     step, decay = (np.empty((xbc.shape[0], heads), np.float32) for _ in range(2))
     c_tiles = np.empty((n_groups, n_tiles, -(-n_states // LANES) * TILE), np.float32)
     b_blocks = np.empty((n_groups, n_blocks, -(-n_states // 4) * 4 * LANES), np.float32)
@@ -366,8 +360,8 @@ def run(
     made = step, decay, c_tiles, b_blocks, scores
     source = xbc, heads * width, n_states, zxbcdt, dt_column, dt_bias, a_log2, *dt_limit
     split(len(chunks) - 1, lambda first, last: prepare(*source, chunks, *made, first, last))
-    rest = before, fresh, wanted, after, y
-    units = heads * -(-width // LANES) * len(wanted)
+    rest = before, after, y
+    units = heads * -(-width // LANES) * len(before)
     split(
         units,
         lambda first, last: scan(xbc, skip, n_states, starts, chunks, row_chunks, *made, *rest, first, last),

@@ -3,8 +3,8 @@
 One class a device; `kernels_for` picks it. Layers ask for nothing else, so a new device is a new class.
 
     kernels = kernels_for("cpu")
-    u, window = kernels.conv_silu(xz, 0, weight, bias, starts, None)
-    y, state = kernels.scan(u, dt, dt_bias, A, proj, dt_rank, D, xz, d_inner, starts, None)
+    after = Rows.places(None, u, (n_states, d_inner), n_rows)
+    y = kernels.scan(u, dt, dt_bias, A, proj, dt_rank, D, xz, d_inner, starts, None, after)
 """
 
 from __future__ import annotations
@@ -14,16 +14,21 @@ from typing import TYPE_CHECKING, Protocol
 from mambabench.kernels.threads import split
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
     import numpy.typing as npt
     import torch
     from torch import Tensor
 
+    from mambabench.kernels.rows import Rows
+
 
 class PackedKernels(Protocol):
-    """What a device must offer. T tokens in all, B rows, d channels, N states a channel; float32."""
+    """What a device must offer. T tokens in all, B rows, d channels, N states a channel; float32.
+
+    Where rows go on from a state, `before` has it, null or a null for a row standing for zeros. `after` says
+    where the new one is wanted, with a null for a row whose state is not, or is null for none; a row's place
+    may be the one that it has in `before`, but not another row's.
+    """
 
     name: str
     """For the record of a run."""
@@ -35,8 +40,9 @@ class PackedKernels(Protocol):
         weight: Tensor,
         bias: Tensor,
         starts: npt.NDArray[np.int64],
-        window: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+        before: Rows | None,
+        after: Rows | None,
+    ) -> Tensor:
         """Run a causal depthwise convolution and SiLU on d columns of `x`.
 
         Args:
@@ -45,10 +51,11 @@ class PackedKernels(Protocol):
             weight: taps, oldest input first, [k, d].
             bias: [d].
             starts: where each row begins, and T, [B + 1].
-            window: the k - 1 inputs before each row, [B, k - 1, d]; zero when absent.
+            before: the k - 1 inputs before each row, [k - 1, d].
+            after: places for the last k - 1 inputs.
 
         Returns:
-            The activations [T, d], and the windows after each row's last token.
+            The activations [T, d].
         """
         ...
 
@@ -64,10 +71,9 @@ class PackedKernels(Protocol):
         xz: Tensor,
         z_column: int,
         starts: npt.NDArray[np.int64],
-        state: Tensor | None,
-        *,
-        consume: bool = False,
-    ) -> tuple[Tensor, Tensor]:
+        before: Rows | None,
+        after: Rows | None,
+    ) -> Tensor:
         """Run the selective scan of Mamba-1 with its gate.
 
         Args:
@@ -81,11 +87,11 @@ class PackedKernels(Protocol):
             xz: [T, W], whose columns from `z_column` on are the gate [T, d].
             z_column: first of them.
             starts: where each row begins, and T, [B + 1].
-            state: before each row's first token, [B, N, d]; zero when absent.
-            consume: whether `state` may be overwritten.
+            before: the state before each row's first token, [N, d].
+            after: places for the state after the last.
 
         Returns:
-            silu(z) * (C h + D u) [T, d], and the state after each row's last token [B, N, d].
+            silu(z) * (C h + D u) [T, d].
         """
         ...
 
@@ -110,12 +116,11 @@ class PackedKernels(Protocol):
         D: Tensor,
         n_groups: int,
         starts: npt.NDArray[np.int64],
-        state: Tensor | None,
+        before: Rows | None,
+        after: Rows | None,
         *,
         dt_limit: tuple[float, float] = (0.0, float("inf")),
-        keep: Sequence[int] | None = None,
-        consume: bool = False,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         """Run the scan of Mamba-2 with H heads of P channels, whose B and C are shared by groups of heads.
 
         Args:
@@ -127,13 +132,12 @@ class PackedKernels(Protocol):
             D: skip weights, [H, P].
             n_groups: a divisor of H.
             starts: where each row begins, and T, [B + 1].
-            state: before each row's first token, [B, H, N, P]; zero when absent.
+            before: the state before each row's first token, [H, N, P].
+            after: places for the state after the last.
             dt_limit: smallest and largest step size after softplus.
-            keep: different rows whose states are wanted, in this order; all when absent.
-            consume: whether `state` may be overwritten.
 
         Returns:
-            C h + D u [T, H * P], and the state after each kept row's last token [n, H, N, P].
+            C h + D u [T, H * P].
         """
         ...
 
@@ -181,21 +185,21 @@ class CpuKernels:
         weight: Tensor,
         bias: Tensor,
         starts: npt.NDArray[np.int64],
-        window: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+        before: Rows | None,
+        after: Rows | None,
+    ) -> Tensor:
         """Run a causal depthwise convolution and SiLU on d columns of `x`."""
         taps, channels = weight.shape
-        rows = len(starts) - 1
-        if window is None:
-            window = x.new_zeros(rows, taps - 1, channels)
         _require(x, (starts[-1], None), column + channels)
+        _require(weight, (taps, channels))
         _require(bias, (channels,))
-        _require(window, (rows, taps - 1, channels))
-        y, after = x.new_empty(x.shape[0], channels), x.new_empty(rows, taps - 1, channels)
-        arrays = x.numpy(), column, weight.numpy(), bias.numpy(), starts, window.numpy(), y.numpy()
-        ends = after.numpy()
-        split(x.shape[0], lambda first, last: self._loops.conv_silu(*arrays, ends, first, last))
-        return y, after
+        old, new = (_addresses(rows, starts, (taps - 1, channels)) for rows in (before, after))
+        y = x.new_empty(x.shape[0], channels)
+        arrays = x.numpy(), column, weight.numpy(), bias.numpy(), starts, old, y.numpy()
+        split(x.shape[0], lambda first, last: self._loops.conv_silu(*arrays, first, last))
+        if after is not None:
+            self._loops.windows(x.numpy(), column, channels, taps - 1, starts, old, new)
+        return y
 
     def scan(
         self,
@@ -209,24 +213,18 @@ class CpuKernels:
         xz: Tensor,
         z_column: int,
         starts: npt.NDArray[np.int64],
-        state: Tensor | None,
-        *,
-        consume: bool = False,
-    ) -> tuple[Tensor, Tensor]:
+        before: Rows | None,
+        after: Rows | None,
+    ) -> Tensor:
         """Run the selective scan of Mamba-1 with its gate."""
         n_states, channels = A_log2.shape
-        rows, length = len(starts) - 1, starts[-1]
-        if state is None:
-            state = u.new_zeros(rows, n_states, channels)
-        elif not consume:
-            state = state.clone()
+        length = starts[-1]
         _require(u, (length, channels))
         _require(dt, (length, channels))
         _require(dt_bias, (channels,))
         _require(proj, (length, None), column + 2 * n_states)
         _require(D, (channels,))
         _require(xz, (length, None), z_column + channels)
-        _require(state, (rows, n_states, channels))
         y = u.new_empty(u.shape)
         arrays = (
             *(v.numpy() for v in (u, dt, dt_bias, A_log2, proj)),
@@ -235,11 +233,12 @@ class CpuKernels:
             xz.numpy(),
             z_column,
             starts,
-            state.numpy(),
+            *(_addresses(rows, starts, (n_states, channels)) for rows in (before, after)),
             y.numpy(),
         )
-        split(rows * self._blocks(channels), lambda first, last: self._loops.scan(*arrays, first, last))
-        return y, state
+        units = (len(starts) - 1) * self._blocks(channels)
+        split(units, lambda first, last: self._loops.scan(*arrays, first, last))
+        return y
 
     def add_norm(self, residual: Tensor, x: Tensor | None, weight: Tensor, eps: float) -> Tensor:
         """Add `x` to `residual` in place, if there is one, and return its normalisation."""
@@ -261,15 +260,14 @@ class CpuKernels:
         D: Tensor,
         n_groups: int,
         starts: npt.NDArray[np.int64],
-        state: Tensor | None,
+        before: Rows | None,
+        after: Rows | None,
         *,
         dt_limit: tuple[float, float] = (0.0, float("inf")),
-        keep: Sequence[int] | None = None,
-        consume: bool = False,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         """Run the scan of Mamba-2 with H heads of P channels."""
         heads, width = D.shape
-        rows, length = len(starts) - 1, int(starts[-1])
+        length = int(starts[-1])
         n_states = (xbc.shape[-1] - heads * width) // (2 * n_groups)
         if n_states < 1 or heads % n_groups:
             raise ValueError(f"{n_groups} groups do not fit {heads} heads and {xbc.shape[-1]} columns")
@@ -278,15 +276,7 @@ class CpuKernels:
         for vector in (dt_bias, A_log2):
             _require(vector, (heads,))
         _require(D, (heads, width))
-        if state is not None:
-            _require(state, (rows, heads, n_states, width))
-        kept = range(rows) if keep is None else keep
-        if state is not None and consume and list(kept) == list(range(rows)):
-            after = state
-        else:
-            after = xbc.new_empty(len(kept), heads, n_states, width)
-        # Never read when there is no state, but the loops are compiled for an array.
-        before = after if state is None else state
+        old, new = (_addresses(rows, starts, (heads, n_states, width)) for rows in (before, after))
         y = xbc.new_empty(length, heads * width)
         self._ssd.run(
             xbc.numpy(),
@@ -295,11 +285,11 @@ class CpuKernels:
             (dt_bias.numpy(), A_log2.numpy(), D.numpy()),
             n_groups,
             starts,
-            (before.numpy(), state is None, kept, after.numpy()),
+            (n_states, old, new),
             (float(dt_limit[0]), float(dt_limit[1])),
             y.numpy(),
         )
-        return y, after
+        return y
 
     def gate_norm(
         self,
@@ -345,6 +335,16 @@ def kernels_for(device: torch.device | str) -> PackedKernels:
         f"there are no scan kernels for {kind} that start from a state",
         hint="Use `--engine as-shipped`, or `--device cpu`.",
     )
+
+
+def _addresses(
+    rows: Rows | None, starts: npt.NDArray[np.int64], shape: tuple[int, ...]
+) -> npt.NDArray[np.int64]:
+    import numpy as np
+    import torch
+
+    n_rows = len(starts) - 1
+    return np.zeros(n_rows, np.int64) if rows is None else rows.addresses(n_rows, shape, torch.float32)
 
 
 def _require(tensor: Tensor, shape: tuple[int | None, ...], columns: int = 0) -> None:

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
+from mambabench.kernels.rows import Rows
+
 if TYPE_CHECKING:
     import torch
 
@@ -72,58 +74,98 @@ class TensorChange(Protocol):
 
 @dataclass(frozen=True)
 class RecurrentState:
-    """Tensors of a fixed size a row, such as a convolution's window and a scan's state."""
+    """Tensors of a fixed size for each row, such as a convolution's window and a scan's state.
+
+    Rows are references: those of several states stand side by side without a copy. Each row's tensors are
+    freed with the last state that names the row.
+    """
 
     kind: ClassVar[str] = "recurrent"
 
-    named: dict[str, torch.Tensor]
-    """Each [rows, ...]."""
+    named: dict[str, Rows]
+    """By what they are, for example "conv" and "ssm"; all have the same number of rows."""
 
     @property
     def rows(self) -> int:
         """Number of rows."""
-        return next(iter(self.named.values())).shape[0]
+        return len(next(iter(self.named.values())))
+
+    @classmethod
+    def start(cls, shapes: Mapping[str, Sequence[int]], rows: int) -> RecurrentState:
+        """Return rows that have seen nothing, whose tensors have these shapes; they take no memory."""
+        return cls({name: Rows((None,) * rows, shape) for name, shape in shapes.items()})
+
+    @classmethod
+    def places(
+        cls,
+        before: RecurrentState | None,
+        like: torch.Tensor,
+        shapes: Mapping[str, Sequence[int]],
+        rows: int,
+        *,
+        keep: Sequence[int] | None = None,
+        consume: bool = False,
+    ) -> RecurrentState:
+        """Return where a forward writes; see `Rows.places`."""
+        return cls(
+            {
+                name: Rows.places(
+                    None if before is None else before.named[name],
+                    like,
+                    shape,
+                    rows,
+                    keep=keep,
+                    consume=consume,
+                )
+                for name, shape in shapes.items()
+            }
+        )
+
+    def kept(self, keep: Sequence[int] | None) -> RecurrentState:
+        """Return some rows of what a forward wrote, in this order; null for all. See `Rows.kept`."""
+        if keep is None:
+            return self
+        return RecurrentState({name: tensors.kept(keep) for name, tensors in self.named.items()})
 
     def select(self, rows: Sequence[int]) -> RecurrentState:
-        """Return copies of the given rows."""
-        import torch
-
-        index = torch.tensor(list(rows), dtype=torch.int64)
-        return RecurrentState(
-            {name: tensor.index_select(0, index.to(tensor.device)) for name, tensor in self.named.items()}
-        )
+        """Return the given rows; they share their memory with this state's."""
+        return RecurrentState({name: tensors.select(rows) for name, tensors in self.named.items()})
 
     @classmethod
     def concat(cls, parts: Sequence[RecurrentState]) -> RecurrentState:
-        """Return the rows of several states after one another."""
-        import torch
-
-        return cls({name: torch.cat([part.named[name] for part in parts]) for name in parts[0].named})
+        """Return the rows of several states after one another, without copying them."""
+        return cls.gather([(part, row) for part in parts for row in range(part.rows)])
 
     @classmethod
     def gather(cls, picks: Sequence[tuple[RecurrentState, int]]) -> RecurrentState:
-        """Return one row for each (state, row)."""
-        import torch
-
-        names = picks[0][0].named
-        return cls({n: torch.cat([state.named[n][row : row + 1] for state, row in picks]) for n in names})
+        """Return one row for each (state, row), without copying them."""
+        return cls(
+            {
+                name: Rows.gather([(state.named[name], row) for state, row in picks], first.shape)
+                for name, first in picks[0][0].named.items()
+            }
+        )
 
     def map(self, change: TensorChange) -> RecurrentState:
-        """Return the state with every tensor changed."""
-        return RecurrentState({name: change(tensor) for name, tensor in self.named.items()})
+        """Return the state with every tensor changed; rows that shared memory share the changed one."""
+        return RecurrentState({name: tensors.map(change) for name, tensors in self.named.items()})
 
     def storages(self) -> dict[int, int]:
-        """Return the bytes of each tensor by its address."""
-        return {t.data_ptr(): t.numel() * t.element_size() for t in self.named.values()}
+        """Return the bytes of each row's tensors by their address."""
+        return {
+            t.data_ptr(): t.numel() * t.element_size()
+            for tensors in self.named.values()
+            for t in tensors.distinct()
+        }
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Return the tensors by name."""
-        return dict(self.named)
+        """Return copies of all rows by name, each [rows, ...]."""
+        return {name: tensors.stacked() for name, tensors in self.named.items()}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, torch.Tensor]) -> RecurrentState:
-        """Build the state from its tensors."""
-        return cls(dict(tensors))
+        """Build the state from what `tensors` returned."""
+        return cls({name: Rows.apart(tensor) for name, tensor in tensors.items()})
 
 
 @dataclass(frozen=True)
@@ -131,7 +173,8 @@ class State:
     """What a model remembers of each row's tokens so far, layer by layer.
 
     A state is a value: `step` leaves the one it is given as it was, unless the caller gives it up with
-    `consume=True`.
+    `consume=True`. What `select`, `gather` and `concat` return shares memory with where it came from, which
+    stays as it was even if the former is given up.
     """
 
     lengths: tuple[int, ...]

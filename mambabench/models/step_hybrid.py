@@ -97,11 +97,8 @@ class _Block:
                 x, call.starts, call.rotation, call.attention, before, read=read, keep=call.keep
             )
         state: RecurrentState | None = None if before is None else before[0]
-        if isinstance(mixer, Mamba2Layer):
-            mixed, after = mixer.step(x, call.starts, state, read=read, keep=call.keep, consume=call.consume)
-            return mixed, [after]
-        mixed, after = mixer.step(x, call.starts, state, read=read, consume=call.consume)
-        return mixed, [after if _all_kept(call.keep, after.rows) else after.select(call.keep or ())]
+        mixed, after = mixer.step(x, call.starts, state, read=read, keep=call.keep, consume=call.consume)
+        return mixed, [after]
 
 
 class HybridSteps:
@@ -268,10 +265,6 @@ def _checked(config: dict[str, Any], state: Mapping[str, Tensor], dtype: torch.d
         name: state[name].detach().to(torch.float32 if name.rpartition(".")[2] in FP32_NAMES else dtype)
         for name in shapes
     }
-
-
-def _all_kept(keep: Sequence[int] | None, rows: int) -> bool:
-    return keep is None or list(keep) == list(range(rows))
 
 
 def _below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

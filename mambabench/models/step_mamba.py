@@ -12,6 +12,7 @@ FalconMamba normalises B, C and the step size besides.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -58,20 +59,19 @@ class MambaLayer:
         self._skip = _float(weights["D"])
         self._rank = self._dt_proj.shape[1]
 
+        self._shapes = {
+            "conv": (self._taps.shape[0] - 1, self.d_inner),
+            "ssm": (self._a.shape[0], self.d_inner),
+        }
+
     @property
     def row_bytes(self) -> int:
         """Bytes of a row's state."""
-        return 4 * self.d_inner * (self._a.shape[0] + self._taps.shape[0] - 1)
+        return sum(4 * math.prod(shape) for shape in self._shapes.values())
 
     def start(self, rows: int) -> RecurrentState:
         """Return the state of rows that have seen nothing."""
-        n_states, taps = self._a.shape[0], self._taps.shape[0]
-        return RecurrentState(
-            {
-                "conv": self._a.new_zeros(rows, taps - 1, self.d_inner),
-                "ssm": self._a.new_zeros(rows, n_states, self.d_inner),
-            }
-        )
+        return RecurrentState.start(self._shapes, rows)
 
     def step(
         self,
@@ -80,6 +80,7 @@ class MambaLayer:
         state: RecurrentState | None,
         *,
         read: Tensor | None = None,
+        keep: Sequence[int] | None = None,
         consume: bool = False,
     ) -> tuple[Tensor, RecurrentState]:
         """Map normalised inputs [T, d_model] to what is added to the residual stream, [T or n, d_model].
@@ -87,20 +88,22 @@ class MambaLayer:
         Args:
             x: float32.
             starts: where each row begins, and T, [B + 1].
-            state: "conv" [B, k - 1, d_inner] and "ssm" [B, N, d_inner]; null for rows that begin here.
+            state: of each row "conv" [k - 1, d_inner] and "ssm" [N, d_inner]; null for rows that begin here.
             read: positions whose outputs are needed; null for all.
+            keep: rows whose states are wanted, in this order; null for all.
             consume: whether the state may be overwritten.
         """
-        window = ssm = None
-        if state is not None:
-            window, ssm = state.named["conv"], state.named["ssm"]
+        after = RecurrentState.places(state, x, self._shapes, len(starts) - 1, keep=keep, consume=consume)
+        before = {} if state is None else state.named
         xz = linear(x, self._in_proj, self._in_bias)
-        u, window = self._kernels.conv_silu(xz, 0, self._taps, self._conv_bias, starts, window)
+        u = self._kernels.conv_silu(
+            xz, 0, self._taps, self._conv_bias, starts, before.get("conv"), after.named["conv"]
+        )
         proj = linear(u, self._x_proj)
         if self._eps is not None:
             proj = self._normalised(proj, self._eps)
         dt = linear(proj[:, : self._rank], self._dt_proj)
-        y, ssm = self._kernels.scan(
+        y = self._kernels.scan(
             u,
             dt,
             self._dt_bias,
@@ -111,11 +114,11 @@ class MambaLayer:
             xz,
             self.d_inner,
             starts,
-            ssm,
-            consume=consume,
+            before.get("ssm"),
+            after.named["ssm"],
         )
         mixed = linear(y if read is None else y[read], self._out_proj, self._out_bias)
-        return mixed, RecurrentState({"conv": window, "ssm": ssm})
+        return mixed, after.kept(keep)
 
     def _normalised(self, proj: Tensor, eps: float) -> Tensor:
         n_states = self._a.shape[0]
@@ -177,20 +180,27 @@ class MambaSteps:
         starts = row_starts(lengths)
         with torch.inference_mode():
             residual = torch.nn.functional.embedding(input_ids, self._embedding).float()
-            states: list[RecurrentState] = []
+            after: list[RecurrentState] = []
             mixed: Tensor | None = None
             for i, (layer, norm) in enumerate(zip(self._layers, self._norms, strict=True)):
-                normed = self._kernels.add_norm(residual, mixed, norm, self._eps)
-                last = i == len(self._layers) - 1
                 before: Any = None if state is None else state.layers[i]
-                mixed, after = layer.step(
-                    normed, starts, before, read=read if last else None, consume=consume
+                mixed, layer_after = layer.step(
+                    self._kernels.add_norm(residual, mixed, norm, self._eps),
+                    starts,
+                    before,
+                    read=read if i == len(self._layers) - 1 else None,
+                    keep=keep,
+                    consume=consume,
                 )
-                states.append(after if keep is None else _kept(after, keep))
+                after.append(layer_after)
             if read is not None:
                 residual = residual[read]
             hidden = self._kernels.add_norm(residual, mixed, self._last_norm, self._eps)
-        return Step(hidden, _state_after(lengths, state, states, keep))
+        kept = range(len(lengths)) if keep is None else keep
+        if not len(kept):
+            return Step(hidden, None)
+        seen = (0,) * len(lengths) if state is None else state.lengths
+        return Step(hidden, State(tuple(seen[row] + lengths[row] for row in kept), tuple(after)))
 
     def logits(self, hidden: Tensor, *, first: int = 0, last: int | None = None) -> Tensor:
         """Return the logits of hidden rows for ids from `first` to `last`."""
@@ -200,22 +210,3 @@ class MambaSteps:
 
 def _float(tensor: Tensor) -> Tensor:
     return tensor.detach().float().contiguous()
-
-
-def _kept(state: RecurrentState, keep: Sequence[int]) -> RecurrentState:
-    if list(keep) == list(range(state.rows)):
-        return state
-    return state.select(keep)
-
-
-def _state_after(
-    lengths: Sequence[int],
-    before: State | None,
-    layers: Sequence[RecurrentState],
-    keep: Sequence[int] | None,
-) -> State | None:
-    kept = range(len(lengths)) if keep is None else keep
-    if not len(kept):
-        return None
-    seen = before.lengths if before is not None else (0,) * len(lengths)
-    return State(tuple(seen[row] + lengths[row] for row in kept), tuple(layers))

@@ -11,6 +11,7 @@ section 7.1), with the variants that mamba_ssm's `Mamba2` has.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,11 @@ class Mamba2Layer:
         self._d_mlp = (self._in_proj.shape[0] - self.d_ssm - conv_channels - heads) // 2
         self._z_column = 2 * self._d_mlp
         self._dt_column = self._in_proj.shape[0] - heads
-        self.row_bytes = 4 * (self.d_ssm * d_state + (self._taps.shape[0] - 1) * conv_channels)
+        self._shapes = {
+            "conv": (self._taps.shape[0] - 1, conv_channels),
+            "ssm": (heads, d_state, self._skip.shape[1]),
+        }
+        self.row_bytes = sum(4 * math.prod(shape) for shape in self._shapes.values())
         """Bytes of a row's state."""
         # The projection (a 16-bit one twice for a moment), the convolution's output, the scan's, and what the
         # scan makes for all heads: a little more for rows that are far shorter than a tile.
@@ -91,18 +96,10 @@ class Mamba2Layer:
             conv_channels + self.d_ssm + 2 * heads + n_groups * (2 * d_state + 128)
         )
         """Memory of a forward per token."""
-        self._d_state = d_state
 
     def start(self, rows: int) -> RecurrentState:
         """Return the state of rows that have seen nothing."""
-        heads, width = self._skip.shape
-        taps, channels = self._taps.shape
-        return RecurrentState(
-            {
-                "conv": self._a.new_zeros(rows, taps - 1, channels),
-                "ssm": self._a.new_zeros(rows, heads, self._d_state, width),
-            }
-        )
+        return RecurrentState.start(self._shapes, rows)
 
     def step(
         self,
@@ -119,20 +116,24 @@ class Mamba2Layer:
         Args:
             x: float32.
             starts: where each row begins, and T, [B + 1].
-            state: "conv" [B, k - 1, channels] and "ssm" [B, H, N, P]; null for rows that begin here.
+            state: of each row "conv" [k - 1, channels] and "ssm" [H, N, P]; null for rows that begin here.
             read: positions whose outputs are needed; null for all.
             keep: rows whose states are wanted, in this order; null for all.
             consume: whether the state may be overwritten.
         """
-        window = ssm = None
-        if state is not None:
-            window, ssm = state.named["conv"], state.named["ssm"]
+        after = RecurrentState.places(state, x, self._shapes, len(starts) - 1, keep=keep, consume=consume)
+        before = {} if state is None else state.named
         zxbcdt = linear(x, self._in_proj, self._in_bias)
-        xbc, window = self._kernels.conv_silu(
-            zxbcdt, self._z_column + self.d_ssm, self._taps, self._conv_bias, starts, window
+        xbc = self._kernels.conv_silu(
+            zxbcdt,
+            self._z_column + self.d_ssm,
+            self._taps,
+            self._conv_bias,
+            starts,
+            before.get("conv"),
+            after.named["conv"],
         )
-        once = None if keep is None else list(dict.fromkeys(keep))
-        y, ssm = self._kernels.ssd(
+        y = self._kernels.ssd(
             xbc,
             zxbcdt,
             self._dt_column,
@@ -141,16 +142,10 @@ class Mamba2Layer:
             self._skip,
             self._groups,
             starts,
-            ssm,
+            before.get("ssm"),
+            after.named["ssm"],
             dt_limit=self._dt_limit,
-            keep=once,
-            consume=consume,
         )
-        if once is not None:
-            window = window[once]
-        after = RecurrentState({"conv": window, "ssm": ssm})
-        if keep is not None and once is not None and len(once) < len(keep):
-            after = after.select([once.index(row) for row in keep])
         if read is not None:
             y, zxbcdt = y[read], zxbcdt[read]
         self._kernels.gate_norm(
@@ -159,7 +154,7 @@ class Mamba2Layer:
         if self._d_mlp:
             gate, value = zxbcdt[:, : self._z_column].chunk(2, dim=1)
             y = torch.cat([torch.nn.functional.silu(gate) * value, y], dim=1)
-        return linear(y, self._out_proj, self._out_bias), after
+        return linear(y, self._out_proj, self._out_bias), after.kept(keep)
 
 
 class Mamba2Steps:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mambabench.kernels.rows import Rows
 from mambabench.models.attention_state import AttentionState
 from mambabench.models.layers import linear
 from mambabench.models.packed_attention import PackedAttention
@@ -88,8 +89,8 @@ class AttentionLayer:
         nothing = AttentionState(((),) * rows)
         if self._taps is None:
             return [nothing]
-        window = self._taps.new_zeros(rows, self._taps.shape[0] - 1, self._qkv_columns)
-        return [RecurrentState({"conv": window}), nothing]
+        shapes = {"conv": (self._taps.shape[0] - 1, self._qkv_columns)}
+        return [RecurrentState.start(shapes, rows), nothing]
 
     def step(
         self,
@@ -119,7 +120,7 @@ class AttentionLayer:
         if self._taps is not None:
             window: Any = None if before is None else before[0]
             qkv, conv = self._convolved(qkv, starts, None if window is None else window.named["conv"])
-            after.append(RecurrentState({"conv": conv if keep is None else conv[list(keep)]}))
+            after.append(RecurrentState({"conv": Rows.apart(conv if keep is None else conv[list(keep)])}))
         q, k, v = (
             part.unflatten(1, (-1, self._head_dim)).transpose(0, 1)
             for part in qkv.tensor_split([self._q_columns, (self._q_columns + self._qkv_columns) // 2], dim=1)
@@ -138,21 +139,23 @@ class AttentionLayer:
         return linear(mixed, self._out_proj, self._out_bias), after
 
     def _convolved(
-        self, qkv: Tensor, starts: npt.NDArray[np.int64], window: Tensor | None
+        self, qkv: Tensor, starts: npt.NDArray[np.int64], before: Rows | None
     ) -> tuple[Tensor, Tensor]:
         """Return the causal convolution [T, qkv] and the window after each row [B, k - 1, qkv]."""
         assert self._taps is not None
         past = self._taps.shape[0] - 1
         n_rows = len(starts) - 1
-        if window is None:
-            window = qkv.new_zeros(n_rows, past, qkv.shape[1])
+        zeros = qkv.new_zeros(past, qkv.shape[1])
+        windows = (None,) * n_rows if before is None else before.tensors
         # Each row behind its window, so that a token's inputs stand in one piece.
         bounds = [int(start) for start in starts]
-        pieces = [p for r in range(n_rows) for p in (window[r], qkv[bounds[r] : bounds[r + 1]])]
+        pieces: list[Tensor] = []
+        for row, window in enumerate(windows):
+            pieces += [zeros if window is None else window, qkv[bounds[row] : bounds[row + 1]]]
         joined = torch.cat(pieces)
         lengths = torch.from_numpy(np.diff(starts)).to(qkv.device)
-        row = torch.repeat_interleave(torch.arange(n_rows, device=qkv.device), lengths)
-        first = torch.arange(qkv.shape[0], device=qkv.device) + past * row
+        row_of = torch.repeat_interleave(torch.arange(n_rows, device=qkv.device), lengths)
+        first = torch.arange(qkv.shape[0], device=qkv.device) + past * row_of
         out = joined[first] * self._taps[0]
         for tap in range(1, past + 1):
             out.addcmul_(joined[first + tap], self._taps[tap])

@@ -14,6 +14,7 @@ from numba import njit
 from mambabench.kernels import _vector
 from mambabench.kernels.packed import CpuKernels, kernels_for
 from mambabench.kernels.reference import selective_scan_reference
+from mambabench.kernels.rows import Rows
 from mambabench.models.layers import row_starts
 
 LOG2_E = 1.4426950408889634
@@ -42,10 +43,16 @@ def scan_inputs(rows: list[int], d: int, n: int, seed: int, dt_scale: float) -> 
     }
 
 
-def run_scan(v: dict[str, Any], rows: list[int], **options: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def places(rows: list[int], *shape: int) -> Rows:
+    return Rows.places(None, torch.empty(0), shape, len(rows))
+
+
+def run_scan(
+    v: dict[str, Any], rows: list[int], before: Rows | None = None, after: Rows | None = None
+) -> torch.Tensor:
     return KERNELS.scan(
         v["u"], v["dt"], v["dt_bias"], (v["A"].double() * LOG2_E).float(), v["proj"], 5, v["D"], v["xz"],
-        v["u"].shape[1], row_starts(rows), v["state"], **options,
+        v["u"].shape[1], row_starts(rows), Rows.apart(v["state"]) if before is None else before, after,
     )  # fmt: skip
 
 
@@ -57,9 +64,10 @@ def test_scan_agrees_with_the_float64_reference(
     rows: list[int], d: int, n: int, seed: int, dt_scale: float
 ) -> None:
     v = scan_inputs(rows, d, n, seed, dt_scale)
-    before = v["state"].clone()
-    y, last = run_scan(v, rows)
-    assert torch.equal(v["state"], before)
+    before, after = Rows.apart(v["state"]), places(rows, n, d)
+    y = run_scan(v, rows, before, after)
+    assert torch.equal(before.stacked(), v["state"])
+    last = after.stacked()
     begin = 0
     for row, length in enumerate(rows):
         part = slice(begin, begin + length)
@@ -73,19 +81,31 @@ def test_scan_agrees_with_the_float64_reference(
             z=v["xz"][None, part, d:].double().numpy(),
             delta_bias=v["dt_bias"].double().numpy(),
             delta_softplus=True,
-            initial_state=before[row : row + 1].transpose(1, 2).double().numpy(),
+            initial_state=v["state"][row : row + 1].transpose(1, 2).double().numpy(),
         )
         # Sums over states cancel, so errors are held against the size of the whole output.
         assert np.abs(y[part].numpy() - want[0]).max() <= 2e-6 * n * max(1.0, np.abs(want).max())
         assert np.abs(last[row].T.numpy() - want_last[0]).max() <= 5e-6 * max(1.0, np.abs(want_last).max())
 
 
-def test_a_state_that_is_given_up_is_advanced_in_place() -> None:
+def test_a_state_may_be_advanced_where_it_lies() -> None:
     v = scan_inputs([3, 2], 20, 4, 0, 1.0)
-    _, kept = run_scan(v, [3, 2])
-    _, advanced = run_scan(v, [3, 2], consume=True)
-    assert advanced.data_ptr() == v["state"].data_ptr()
-    assert torch.equal(kept, advanced)
+    after, state = places([3, 2], 4, 20), Rows.apart(v["state"])
+    y = run_scan(v, [3, 2], None, after)
+    assert torch.equal(run_scan(v, [3, 2], state, state), y)
+    assert torch.equal(state.stacked(), after.stacked())
+
+
+def test_rows_share_a_state_and_only_some_are_kept() -> None:
+    v = scan_inputs([3, 2, 4, 1], 20, 4, 0, 1.0)
+    shared, after = Rows.apart(v["state"][:1]), places([0] * 4, 4, 20)
+    state = Rows([shared.tensors[0], None, shared.tensors[0], None], (4, 20))
+    some = Rows([None, after.tensors[1], after.tensors[2], None], (4, 20))
+    y = run_scan(v, [3, 2, 4, 1], state, some)
+    want = places([0] * 4, 4, 20)
+    assert torch.equal(run_scan(v, [3, 2, 4, 1], Rows.apart(state.stacked()), want), y)
+    assert torch.equal(some.stacked()[1:3], want.stacked()[1:3])
+    assert torch.equal(shared.stacked(), v["state"][:1])
 
 
 @few
@@ -95,18 +115,32 @@ def test_convolution_agrees_with_torch(
 ) -> None:
     total = sum(rows)
     x, weight, bias = normal(seed, total, d + column + 1), normal(seed + 1, taps, d), normal(seed + 2, d)
-    window = None if fresh else normal(seed + 3, len(rows), taps - 1, d)
-    y, after = KERNELS.conv_silu(x, column, weight, bias, row_starts(rows), window)
+    window = torch.zeros(len(rows), taps - 1, d) if fresh else normal(seed + 3, len(rows), taps - 1, d)
+    # Every other row of a state may have seen nothing.
+    window[1::2] = 0
+    before = [None if row % 2 else window[row].clone() for row in range(len(rows))]
+    state = None if fresh else Rows(before, (taps - 1, d))
+    after = places(rows, taps - 1, d)
+    y = KERNELS.conv_silu(x, column, weight, bias, row_starts(rows), state, after)
     begin = 0
     for row, length in enumerate(rows):
         part = x[begin : begin + length, column : column + d].double()
-        past = torch.zeros(taps - 1, d) if window is None else window[row]
-        seen = torch.cat([past.double(), part])
+        seen = torch.cat([window[row].double(), part])
         want = torch.nn.functional.conv1d(seen.T[None], weight.T[:, None].double(), bias.double(), groups=d)
         want = torch.nn.functional.silu(want[0].T)
         assert torch.allclose(y[begin : begin + length].double(), want, atol=1e-5)
-        assert torch.equal(after[row].double(), seen[seen.shape[0] - taps + 1 :])
+        assert torch.equal(after.stacked()[row].double(), seen[seen.shape[0] - taps + 1 :])
         begin += length
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 9])
+def test_a_window_may_be_advanced_where_it_lies(length: int) -> None:
+    x, weight, bias, window = normal(0, length, 7), normal(1, 4, 7), normal(2, 7), normal(3, 1, 3, 7)
+    after, state = places([0], 3, 7), Rows.apart(window)
+    y = KERNELS.conv_silu(x, 0, weight, bias, row_starts([length]), Rows.apart(window), after)
+    assert torch.equal(KERNELS.conv_silu(x, 0, weight, bias, row_starts([length]), state, state), y)
+    assert torch.equal(state.stacked(), after.stacked())
+    assert torch.equal(after.stacked()[0], torch.cat([window[0], x])[-3:])
 
 
 @few
@@ -149,7 +183,7 @@ def test_vector_functions_are_exact_to_float32(ours: Any, exact: Any, low: float
 def test_a_wrong_shape_never_reaches_the_loops(name: str) -> None:
     v = scan_inputs([3], 8, 4, 0, 1.0)
     v[name] = v[name][..., :-1].contiguous()
-    with pytest.raises(ValueError, match="is needed"):
+    with pytest.raises(ValueError, match="needed"):
         run_scan(v, [3])
 
 

@@ -16,6 +16,7 @@ from numba.core import config
 from mambabench.kernels._tile import multiply
 from mambabench.kernels.packed import CpuKernels
 from mambabench.kernels.reference import ssd_reference
+from mambabench.kernels.rows import Rows
 from mambabench.models.layers import row_starts
 
 LOG2_E = 1.4426950408889634
@@ -44,9 +45,24 @@ def inputs(rows: list[int], sizes: tuple[int, int, int, int], seed: int, dt_scal
 
 
 def run(v: dict[str, Any], rows: list[int], **options: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the outputs and all rows' states."""
+    after = Rows.places(None, v["D"], state_shape(v), len(rows))
+    before = None if v["state"] is None else Rows.apart(v["state"])
+    y = go_on(v, rows, before, after, **options)
+    return y, after.stacked()
+
+
+def state_shape(v: dict[str, Any]) -> tuple[int, int, int]:
+    heads, width = v["D"].shape
+    return heads, (v["xbc"].shape[1] - heads * width) // (2 * v["groups"]), width
+
+
+def go_on(
+    v: dict[str, Any], rows: list[int], before: Rows | None, after: Rows | None, **options: Any
+) -> torch.Tensor:
     return KERNELS.ssd(
         v["xbc"], v["zxbcdt"], 3, v["dt_bias"], (v["A"].double() * LOG2_E).float(), v["D"], v["groups"],
-        row_starts(rows), v["state"], **options,
+        row_starts(rows), before, after, **options,
     )  # fmt: skip
 
 
@@ -106,9 +122,7 @@ def test_scan_agrees_with_the_float64_reference(
     v = inputs(rows, sizes, seed, dt_scale)
     if fresh:
         v["state"] = None
-    given_state = None if fresh else v["state"].clone()
     y, last = run(v, rows, dt_limit=dt_limit)
-    assert given_state is None or torch.equal(v["state"], given_state)
     begin = 0
     for row, length in enumerate(rows):
         want, want_last = exact(row_of(v, rows, row), dt_limit)
@@ -157,20 +171,33 @@ def test_only_kept_rows_get_a_state() -> None:
     rows = [3, 140, 7]
     v = inputs(rows, (2, 8, 1, 16), 4, 1.0)
     y, last = run(v, rows)
-    same, kept = run(v, rows, keep=[2, 1])
-    assert torch.equal(same, y)
-    assert torch.equal(kept, last[[2, 1]])
-    same, none = run(v, rows, keep=[])
-    assert torch.equal(same, y)
-    assert none.shape == (0, 2, 16, 8)
+    after = Rows.places(None, y, (2, 16, 8), 3, keep=[1, 2])
+    assert torch.equal(go_on(v, rows, Rows.apart(v["state"]), after), y)
+    assert after.tensors[0] is None
+    assert torch.equal(after.stacked()[1:], last[1:])
+    assert torch.equal(go_on(v, rows, Rows.apart(v["state"]), None), y)
 
 
-def test_a_state_that_is_given_up_is_advanced_in_place() -> None:
+def test_rows_share_a_state_beside_rows_that_have_none() -> None:
+    rows = [3, 140, 7]
+    v = inputs(rows, (2, 8, 1, 16), 4, 1.0)
+    (first,) = Rows.apart(v["state"][:1]).tensors
+    state = Rows([first, None, first], (2, 16, 8))
+    after = Rows.places(None, v["D"], (2, 16, 8), 3)
+    y = go_on(v, rows, state, after)
+    want, last = run(v | {"state": state.stacked()}, rows)
+    assert torch.equal(y, want)
+    assert torch.equal(after.stacked(), last)
+    assert first is not None
+    assert torch.equal(first, v["state"][0])
+
+
+def test_a_state_may_be_advanced_where_it_lies() -> None:
     v = inputs([3, 2], (2, 8, 1, 16), 0, 1.0)
-    _, kept = run(v, [3, 2])
-    _, advanced = run(v, [3, 2], consume=True)
-    assert advanced.data_ptr() == v["state"].data_ptr()
-    assert torch.equal(kept, advanced)
+    y, last = run(v, [3, 2])
+    state = Rows.apart(v["state"])
+    assert torch.equal(go_on(v, [3, 2], state, state), y)
+    assert torch.equal(state.stacked(), last)
 
 
 def test_a_nan_reaches_the_rest_of_its_row_and_no_other() -> None:

@@ -85,7 +85,7 @@ def _refused(model: Any) -> dict[str, float]:
 def _mapped(state: State, name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> State:
     """Return a recurrent state with one of its tensors changed in every layer."""
     layers = [
-        dataclasses.replace(layer, named=layer.named | {name: change(layer.named[name])})
+        dataclasses.replace(layer, named=layer.named | {name: layer.named[name].map(change)})
         for layer in state.layers
     ]
     return State(state.lengths, tuple(layers))
@@ -198,7 +198,7 @@ def test_a_state_in_16_bits_is_refused(family: str) -> None:
 @pytest.mark.parametrize("family", RECURRENT)
 def test_a_convolution_window_that_is_one_token_late_is_refused(family: str, dtype: str) -> None:
     def late(step: Any, ids: Any, lengths: Any, state: Any, **options: Any) -> Step:
-        stale = None if state is None else _mapped(state, "conv", lambda t: t.roll(1, dims=1).contiguous())
+        stale = None if state is None else _mapped(state, "conv", lambda t: t.roll(1, dims=0).contiguous())
         return step(ids, lengths, stale, **options)
 
     assert list(_refused(_faulty(family, late, dtype))) == KINDS[1:]
@@ -221,7 +221,7 @@ def test_a_state_that_is_overwritten_when_lent_is_refused(family: str) -> None:
         if state is not None and not options.get("consume"):
             for layer in state.layers:
                 with torch.inference_mode():
-                    layer.named["ssm"].mul_(0.999)
+                    layer.named["ssm"].map(lambda t: t.mul_(0.999))
         return done
 
     assert list(_refused(_faulty(family, greedy))) == ["from a state"]

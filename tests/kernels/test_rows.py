@@ -1,0 +1,111 @@
+"""Rows by reference: what shares memory, what may be overwritten, and when memory is freed."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+import torch
+
+from mambabench.kernels.rows import Rows
+
+LIKE = torch.empty(0)
+
+
+def written(n: int) -> Rows:
+    """Return rows as a forward leaves them."""
+    rows = Rows.places(None, LIKE, (2, 3), n)
+    for i, tensor in enumerate(rows.tensors):
+        assert tensor is not None
+        tensor.fill_(i + 1)
+    return rows
+
+
+def is_overwritten(rows: Rows) -> bool:
+    """Return whether a forward that may overwrite the rows does."""
+    places = Rows.places(rows, LIKE, (2, 3), len(rows), consume=True)
+    same = [a is b for a, b in zip(rows.tensors, places.tensors, strict=True)]
+    assert all(same) or not any(same)
+    return all(same)
+
+
+def test_selected_rows_are_the_same_memory() -> None:
+    rows = written(3)
+    picked = rows.select([2, 0, 2])
+    assert [t is rows.tensors[i] for t, i in zip(picked.tensors, [2, 0, 2], strict=True)] == [True] * 3
+    assert picked.stacked()[:, 0, 0].tolist() == [3, 1, 3]
+    assert len(picked.distinct()) == 2
+
+
+def test_each_row_is_freed_on_its_own() -> None:
+    rows = written(3)
+    refs = [weakref.ref(t) for t in rows.tensors if t is not None]
+    second = rows.select([1])
+    del rows
+    gc.collect()
+    assert [ref() is not None for ref in refs] == [False, True, False]
+    assert second.stacked()[0, 0, 0] == 2
+
+
+def test_what_a_forward_wrote_is_overwritten_by_the_next() -> None:
+    rows = written(2)
+    assert Rows.places(rows, LIKE, (2, 3), 2, consume=True) is rows
+    assert is_overwritten(rows.kept([1, 0]))
+
+
+def test_what_others_may_need_is_never_overwritten() -> None:
+    for derive in (
+        lambda rows: rows.select([0, 1]),
+        lambda rows: Rows.gather([(rows, 1)], (2, 3)),
+        lambda rows: rows.map(lambda tensor: tensor),
+    ):
+        rows = written(2)
+        child = derive(rows)
+        assert not is_overwritten(child)
+        assert not is_overwritten(rows)
+    assert not is_overwritten(written(2).kept([1, 1]))
+    assert not is_overwritten(Rows((None, None), (2, 3)))
+    rows = written(2)
+    places = Rows.places(rows, LIKE, (2, 3), 2)
+    assert not {id(t) for t in places.tensors} & {id(t) for t in rows.tensors}
+
+
+def test_places_are_made_for_kept_rows_only() -> None:
+    rows = written(3)
+    places = Rows.places(rows, LIKE, (2, 3), 3, keep=[2, 0], consume=True)
+    assert [a is b for a, b in zip(places.tensors, rows.tensors, strict=True)] == [True, False, True]
+    assert places.tensors[1] is None
+    assert Rows.places(None, LIKE, (2, 3), 2, keep=[]).tensors == (None, None)
+
+
+def test_a_change_is_made_once_for_what_is_shared() -> None:
+    picked = Rows.gather([(written(2), 1), (Rows((None,), (2, 3)), 0)], (2, 3)).select([0, 1, 0])
+    changed = picked.map(lambda tensor: tensor + 1)
+    assert changed.stacked()[:, 0, 0].tolist() == [3, 0, 3]
+    assert changed.tensors[0] is changed.tensors[2]
+    assert picked.stacked()[:, 0, 0].tolist() == [2, 0, 2]
+
+
+def test_rows_of_a_tensor_do_not_keep_all_of_it() -> None:
+    tensor = torch.randn(3, 2, 3)
+    rows = Rows.apart(tensor)
+    assert torch.equal(rows.stacked(), tensor)
+    assert all(t.untyped_storage().nbytes() == 24 for t in rows.distinct())
+    assert Rows.apart(tensor[:0]).stacked().shape == (0, 2, 3)
+    assert torch.equal(Rows((None,), (2,)).stacked(), torch.zeros(1, 2))
+
+
+def test_addresses_are_those_of_fitting_tensors() -> None:
+    rows = written(2)
+    first, second = rows.tensors
+    assert first is not None
+    assert second is not None
+    mixed = Rows([second, None, first], (2, 3))
+    assert mixed.addresses(3, (2, 3), torch.float32).tolist() == [second.data_ptr(), 0, first.data_ptr()]
+    for tensor in (first.double(), first.T.contiguous().T, first[:1], first.to("meta")):
+        with pytest.raises(ValueError, match="needed"):
+            Rows([second, tensor], (2, 3)).addresses(2, (2, 3), torch.float32)
+    for n, shape in ((2, (2, 3)), (3, (3, 2))):
+        with pytest.raises(ValueError, match="needed"):
+            mixed.addresses(n, shape, torch.float32)
