@@ -44,8 +44,11 @@ def run_zeroshot(options: ZeroshotOptions) -> ZeroshotOutcome:
             their cells.
         KeyboardInterrupt: when interrupted; every answer so far is kept.
     """
+    from mambabench.kernels.ahead import compile_ahead
     from mambabench.store import Store
 
+    if options.engine == "shared":
+        compile_ahead()
     plans = _plans(options)
     tasks = _prepare(options)
     store, manifest = Store(options.out), build_manifest(options, plans, tasks)

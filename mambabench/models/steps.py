@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mambabench.kernels import ahead
 from mambabench.models import attention_support, step_attention, step_mamba, step_mamba2
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def steps_for(module: PreTrainedModel, *, vocab_size: int) -> StatefulModel | No
         # The kernels for a GPU that start from a state are not there; its plain path is fast.
         if module.device.type != "cpu" or getattr(module.config, "hidden_act", "") != "silu":
             return None
+        ahead.wait_for("mamba2" if family in step_mamba2.FAMILIES else "mamba")
         if family in step_mamba.FAMILIES:
             return step_mamba.MambaSteps(module, vocab_size=vocab_size)
         return step_mamba2.Mamba2Steps(module, vocab_size=vocab_size)

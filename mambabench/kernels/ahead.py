@@ -1,0 +1,104 @@
+"""The compiled loops made ready while the other libraries are still being imported.
+
+numba compiles a loop when it is first called, which takes seconds the first time on a machine; later
+processes find the result on disk. A second process does that at the beginning of a command, on a core
+that the imports leave idle.
+
+    compile_ahead()                 # at once, before torch is imported
+    wait_for("mamba")               # when the first model needs its loops
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from mambabench.cache import cache_dir
+from mambabench.fingerprint import digest
+
+FAMILIES = ("mamba", "mamba2")
+_POLL_S = 0.02
+
+_child: subprocess.Popen[bytes] | None = None
+
+
+def compile_ahead() -> None:
+    """Start compiling in another process, unless this machine has done so before."""
+    global _child
+    if _child is not None or all(_marker(family).exists() for family in FAMILIES):
+        return
+    program = [sys.executable, "-c", "from mambabench.kernels.ahead import compile_now; compile_now()"]
+    nowhere = subprocess.DEVNULL
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with suppress(OSError):
+        _child = subprocess.Popen(program, env=environment, stdin=nowhere, stdout=nowhere, stderr=nowhere)
+        atexit.register(_stop)
+
+
+def wait_for(family: str) -> None:
+    """Wait until the other process has compiled a family's loops; if it fails, they are compiled here.
+
+    Args:
+        family: "mamba" or "mamba2".
+    """
+    while _child is not None and _child.poll() is None and not _marker(family).exists():
+        time.sleep(_POLL_S)
+
+
+def compile_now() -> None:
+    """Compile every loop by running it once on a few numbers."""
+    import numpy as np
+    import torch
+
+    from mambabench.kernels.packed import CpuKernels
+    from mambabench.kernels.rows import Rows
+
+    kernels, starts = CpuKernels(), np.array([0, 2], np.int64)
+    x, row, taps = torch.zeros(2, 16), torch.zeros(4), torch.zeros(2, 4)
+    before = Rows.places(None, x, (1, 4), 1)
+    kernels.conv_silu(x, 0, taps, row, starts, before, before)
+    kernels.add_norm(torch.zeros(2, 4), None, row, 1e-5)
+    state = Rows.places(None, x, (2, 4), 1)
+    u = torch.zeros(2, 4)
+    kernels.scan(u, u, row, torch.zeros(2, 4), x, 0, row, x, 4, starts, state, state)
+    _mark("mamba")
+    state = Rows.places(None, x, (1, 2, 4), 1)
+    one = torch.zeros(1)
+    kernels.ssd(torch.zeros(2, 8), x, 8, one, one, torch.zeros(1, 4), 1, starts, state, state)
+    kernels.gate_norm(torch.zeros(2, 4), x, 4, row, 1e-5, 1)
+    _mark("mamba2")
+
+
+def _stop() -> None:
+    if _child is not None:
+        _child.kill()
+        _child.wait()
+
+
+def _mark(family: str) -> None:
+    marker = _marker(family)
+    with suppress(OSError):
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+
+
+def _marker(family: str) -> Path:
+    """Return the file that says that a family's loops are compiled: for this code, numba and processor."""
+    here = Path(__file__).parent
+    sources = {p.name: [p.stat().st_size, p.stat().st_mtime_ns] for p in sorted(here.glob("*.py"))}
+    made_by = {
+        "where": str(here),
+        "sources": sources,
+        "python": sys.version,
+        "numba": importlib.metadata.version("numba"),
+        "machine": [platform.node(), platform.machine()],
+        "cache": os.environ.get("NUMBA_CACHE_DIR", ""),
+    }
+    return cache_dir() / "kernels" / f"{digest(made_by)[:16]}-{family}"
