@@ -67,3 +67,14 @@ def test_nan_is_an_error(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     logits[1, 8] = float("nan")
     with pytest.raises(NotANumberError):
         read_in_chunks(lambda a, b: logits[:, a:b], 9, torch.tensor([0, 1]), torch.tensor([0, 0]))
+
+
+@pytest.mark.parametrize("chunk", [100, 4])
+@pytest.mark.parametrize("value", [float("inf"), float("-inf")])
+def test_overflowing_logits_are_an_error(chunk: int, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readout, "VOCABULARY_CHUNK", chunk)
+    logits = torch.zeros(2, 10)
+    logits[1] = float("-inf")
+    logits[1, 8] = value
+    with pytest.raises(NotANumberError):
+        read_in_chunks(lambda a, b: logits[:, a:b], 10, torch.tensor([0]), torch.tensor([3]))
