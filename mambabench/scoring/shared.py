@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mambabench.models.stateful import State, StatefulModel
+from mambabench.models.stateful import State, StatefulModel, Step
 from mambabench.scoring import trie
 from mambabench.scoring.budget import Fit
 from mambabench.scoring.memory import in_halves
@@ -122,13 +122,12 @@ class SharedScorer:
         keep = np.flatnonzero(work.keeps_state[first:last]).tolist()
         low, high = np.searchsorted(work.rows, [begin, end])
         device = self._model.device
-        step = self._model.step(
+        step = self._stepped(
             torch.from_numpy(work.ids[begin:end].astype(np.int64)).to(device),
             work.lengths[first:last].tolist(),
             self._states(work.parents[first:last].tolist(), live),
-            read=torch.from_numpy(work.rows[low:high] - begin).to(device),
+            read=work.rows[low:high] - begin,
             keep=keep,
-            consume=True,
         )
         order = np.argsort(work.read_row, kind="stable")
         rows = work.read_row[order]
@@ -144,6 +143,37 @@ class SharedScorer:
         if step.state is not None:
             for row, position in enumerate(keep):
                 live[int(work.segments[first + position])] = step.state, row
+
+    def _stepped(
+        self, ids: Tensor, lengths: list[int], state: State | None, *, read: Int64s, keep: list[int]
+    ) -> Step:
+        """Forward rows, giving up `state`; one that alone is longer than a batch goes in pieces."""
+        import torch
+
+        bound = self.fit.batch_tokens if self._must_cut(lengths) else len(ids)
+        hidden = []
+        for begin in range(0, len(ids), bound):
+            end = min(begin + bound, len(ids))
+            is_whole, is_last = bound == len(ids), end == len(ids)
+            here = read[slice(*np.searchsorted(read, [begin, end]))] - begin
+            step = self._model.step(
+                ids[begin:end],
+                lengths if is_whole else [end - begin],
+                state,
+                read=torch.from_numpy(here).to(ids.device),
+                keep=keep if is_last else None,
+                consume=True,
+            )
+            state = step.state
+            hidden.append(step.hidden)
+        return Step(hidden[0] if len(hidden) == 1 else torch.cat(hidden), state)
+
+    def _must_cut(self, lengths: list[int]) -> bool:
+        """Return whether a row goes in pieces: not where the state between them takes what they save."""
+        each, size = self._model.activation_bytes_per_token, self._model.state_size
+        n = lengths[0]
+        in_pieces = self.fit.batch_tokens * each + size.fixed_bytes + n * size.bytes_per_token
+        return len(lengths) == 1 and n > self.fit.batch_tokens and in_pieces < n * each
 
     def _states(self, parents: list[int], live: dict[int, tuple[State, int]]) -> State | None:
         """Gather copies of the states that the rows start from; null when all begin here."""

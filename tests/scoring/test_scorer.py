@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -276,3 +277,32 @@ def test_shared_batches_are_halved_too() -> None:
     )
     assert notes
     assert all("out of memory with" in note for note in notes)
+
+
+def test_a_window_longer_than_a_batch_goes_in_pieces() -> None:
+    shared = Shared(build("mamba"), max_length=200)
+    requests = [
+        *random_requests(3, seed=1, longest=150),
+        # Read all along, and gone on from behind a piece's edge.
+        LoglikelihoodRequest((5,), tuple(k % VOCAB for k in range(170))),
+        LoglikelihoodRequest((5, *(k % VOCAB for k in range(160))), (7, 8, 9)),
+    ]
+    scorer = Scorer(shared)
+    engine: Any = scorer._engine
+    engine.fit = replace(engine.fit, batch_tokens=32)
+    engine._costs = replace(engine._costs, batch_tokens=32)
+    most = 0
+    real = shared.stateful.step
+
+    def step(ids: torch.Tensor, lengths: list[int], *rest: Any, **options: Any) -> Any:
+        nonlocal most
+        most = max(most, len(ids))
+        return real(ids, lengths, *rest, **options)
+
+    shared.stateful.step = step
+    found = dict(answers_by_index(scorer, requests, None))
+    assert most == 32
+    for i, request in enumerate(requests):
+        expected, greedy = one_by_one(shared, request)
+        assert found[i].logprob == pytest.approx(expected, abs=1e-3)
+        assert found[i].is_greedy == greedy
