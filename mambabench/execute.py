@@ -7,7 +7,7 @@ data sets, the place for results. Weights are read last, and only if a cell is m
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -240,28 +240,50 @@ class _Computation:
     ) -> dict[str, _Ahead]:
         """Answer the log-likelihoods of all cells together; return what each missing cell's took.
 
-        If that fails, nothing is returned, and each cell meets its own errors when it asks by itself.
+        A cell whose questions cannot be collected is left out, and meets its error when it asks by itself.
+        So do all cells when answering fails, and their records say that it did.
         """
         from mambabench.tasks.ahead import Collector, collect
         from mambabench.tasks.evaluate import build_requests
 
         self._bar.stage(f"{plan.name}  scoring {len(missing)} {'task' if len(missing) == 1 else 'tasks'}")
         notes: list[str] = []
+        counted = 0
+
+        def advance(n: int) -> None:
+            nonlocal counted
+            counted += n
+            self._bar.advance(n)
+
         began_s = time.perf_counter()
-        try:
-            collector = Collector()
-            lm = _backend(plan, collector, self._options)
-            asked = []
-            for cell in cells:
+        collector = Collector()
+        lm = _backend(plan, collector, self._options)
+        together, asked = [], []
+        for cell in cells:
+            try:
                 if len(self._options.models) > 1:
                     # Tasks are shared by all models, and a chat template gives each its own prompts.
                     build_requests(cell.prepared.task, lm, limit=self._options.limit, chat=self._chat)
                 asked.append(collect(cell.prepared.task, lm, collector))
-            found = self._answerer(plan, model, notes).answer_all(
+                together.append(cell)
+            except Exception:
+                # What it had asked so far must not count for the next one.
+                collector.take()
+        answerer = self._answerer(plan, model, notes, advance=advance)
+        try:
+            found = answerer.answer_all(
                 [a.questions for a in asked],
-                [a.worth if c in missing else [0] * len(a.worth) for a, c in zip(asked, cells, strict=True)],
+                [
+                    a.worth if c in missing else [0] * len(a.worth)
+                    for a, c in zip(asked, together, strict=True)
+                ],
             )
-        except Exception:
+        except Exception as error:
+            # Each cell counts what is stored once more.
+            self._bar.advance(-counted)
+            text = f"scoring the tasks together failed, each goes on alone: {type(error).__name__}: {error}"
+            self._bar.note(text)
+            notes.append(text)
             return {}
         finally:
             for cell in missing:
@@ -272,7 +294,7 @@ class _Computation:
             cell.fingerprint: _Ahead(
                 f.n_answered_before, f.tokens_forwarded, wall_s * f.tokens_forwarded / total
             )
-            for cell, f in zip(cells, found, strict=True)
+            for cell, f in zip(together, found, strict=True)
         }
 
     def _cell(self, cell: Cell, model: LoadedModel, ahead: _Ahead | None) -> None:
@@ -307,6 +329,7 @@ class _Computation:
         notes: list[str] | None = None,
         *,
         asked_ahead: bool = False,
+        advance: Callable[[int], None] | None = None,
     ) -> Answerer:
         from mambabench.tasks.answering import Answerer
 
@@ -321,7 +344,7 @@ class _Computation:
             batch_size=self._options.batch_size,
             memory_bytes=self._options.memory_budget_bytes,
             asked_ahead=asked_ahead,
-            advance=self._bar.advance if model is not None else lambda n: None,
+            advance=advance or (self._bar.advance if model is not None else lambda n: None),
             note=note,
         )
 

@@ -401,25 +401,3 @@ def test_a_memory_budget_makes_another_run_with_the_same_figures(
     tight = run(checkpoints / "mamba", memory_budget_bytes=16_000_000)
     assert tight.path != free.path
     assert values(tight) == pytest.approx(values(free), rel=1e-4)
-
-
-def test_an_error_of_one_task_stays_in_its_cell(
-    run: Callable[..., ZeroshotOutcome], checkpoints: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Tasks are asked together, but one that cannot be asked must not take the others with it."""
-    from mambabench.tasks.lm_eval_backend import MambabenchLM
-
-    asked = MambabenchLM.loglikelihood
-
-    def fail(self: MambabenchLM, requests: Any, disable_tqdm: bool = True) -> Any:
-        if requests[0].task_name == "piqa":
-            raise ValueError("no such thing")
-        return asked(self, requests, disable_tqdm)
-
-    monkeypatch.setattr(MambabenchLM, "loglikelihood", fail)
-    outcome = run(checkpoints / "mamba")
-    assert {c.task.task: c.status for c in outcome.cells} == {"piqa": "failed", "lambada_openai": "ok"}
-    monkeypatch.undo()
-    again = run(checkpoints / "mamba")
-    assert not again.failed
-    assert again.n_computed == 1
