@@ -104,10 +104,13 @@ def split_tokens(state: StateSize, n_parameters: int) -> float:
 
 
 def default_budget_bytes(device_type: str) -> int:
-    """Return the budget of a run that names none: 1 GiB, on a GPU half of what is free, at most 8 GiB."""
+    """Return the budget of a run that names none: 1 GiB, on a GPU a quarter of its memory, at most 8 GiB.
+
+    What is free at the moment must not count: a run that goes on later has to form the same batches.
+    """
     if device_type != "cuda":
         return _DEFAULT_BYTES
     import torch
 
-    free, _ = torch.cuda.mem_get_info()
-    return max(_DEFAULT_BYTES, min(free // 2, 8 << 30))
+    _, total = torch.cuda.mem_get_info()
+    return max(_DEFAULT_BYTES, min(total // 4, 8 << 30))

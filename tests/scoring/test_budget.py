@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mambabench.models.stateful import StateSize
-from mambabench.scoring.budget import Fit
+from mambabench.scoring.budget import Fit, default_budget_bytes
 
 
 @given(
@@ -41,3 +43,13 @@ def test_a_bound_on_rows_is_kept() -> None:
     assert fit.batch_rows > 3
     assert fit.costs(state, 3, split_tokens=1.0).batch_rows == 3
     assert fit.costs(state, 10**9, split_tokens=1.0).batch_rows == fit.batch_rows
+
+
+@pytest.mark.parametrize(("total_gib", "budget_gib"), [(2, 1), (16, 4), (80, 8)])
+def test_a_budget_by_default_does_not_depend_on_what_is_free(
+    total_gib: int, budget_gib: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for free_gib in (0, 1, total_gib):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda free=free_gib: (free << 30, total_gib << 30))
+        assert default_budget_bytes("cuda") == budget_gib << 30
+    assert default_budget_bytes("cpu") == 1 << 30
