@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mambabench.errors import MambabenchError, NotANumberError, UsageError
+from mambabench.errors import CertificateError, MambabenchError, NotANumberError, UsageError
 from mambabench.progress import Progress, progress
 from mambabench.schema import CellRecord
 from mambabench.zeroshot import (
@@ -83,6 +83,11 @@ def run_zeroshot(options: ZeroshotOptions) -> ZeroshotOutcome:
 def _plans(options: ZeroshotOptions) -> list[CheckpointPlan]:
     from mambabench.preflight import look_ahead
 
+    if options.engine == "as-shipped" and options.memory_budget_bytes is not None:
+        raise UsageError(
+            "--memory-budget bounds the shared engine, not --engine as-shipped",
+            hint="Use --batch-size with it.",
+        )
     if options.fewshot_as_multiturn and not options.apply_chat_template:
         raise UsageError(
             "--fewshot-as-multiturn needs --apply-chat-template", hint="Turns exist in conversations only."
@@ -183,8 +188,12 @@ class _Computation:
                 self._run.write_cell(cell.ended(error), [])
                 self._bar.advance(cell.n_requests)
             return
+        earlier = self._run.checkpoints().get(plan.slug)
         if self._options.verify:
             self._certify(plan, model)
+        elif earlier is not None:
+            # Its stored cells were computed by what was compared then.
+            model.record = model.record.model_copy(update={"certificate": earlier.certificate})
         self._run.write_checkpoint(plan.slug, model.record)
         ahead = self._ask_ahead(plan, cells, missing, model)
         for cell in missing:
@@ -233,6 +242,13 @@ class _Computation:
         except NotANumberError:
             # Its cells will say so, and those of other models have nothing to do with it.
             return
+        except MambabenchError:
+            raise
+        except Exception as error:
+            raise CertificateError(
+                f"{plan.name} could not be compared with the model as shipped: "
+                f"{str(error) or type(error).__name__}"
+            ) from error
         model.record = model.record.model_copy(update={"certificate": certificate})
 
     def _ask_ahead(

@@ -1,10 +1,8 @@
 """How much memory a forward may take, and what batches and states fit into it.
 
->>> from mambabench.models.stateful import StateSize
->>> fit = Fit.within(256 << 20, StateSize(2_801_664, 0), activation_bytes_per_token=46_080,
-...                  vocab_size=50_277, on_gpu=False)
->>> fit.batch_tokens, fit.logit_rows, fit.batch_rows
-(1024, 151, 24)
+>>> fit = Fit.within(256 << 20, activation_bytes_per_token=46_080, vocab_size=50_277, on_gpu=False)
+>>> fit.batch_tokens, fit.logit_rows, fit.state_bytes // 2_801_664
+(1024, 151, 48)
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ _CPU_TOKENS, _GPU_TOKENS = 1_024, 32_768
 """Tokens beyond which a batch gains nothing."""
 _CPU_LOGIT_ROWS, _GPU_LOGIT_ROWS = 256, 4_096
 _DEFAULT_BYTES = 1 << 30
-_TOKENS_PER_COPY = 50
+_TOKENS_PER_READ = 20
 
 
 @dataclass(frozen=True)
@@ -30,13 +28,11 @@ class Fit:
 
     Args:
         batch_tokens: most tokens forwarded at once.
-        batch_rows: most rows forwarded at once; null where rows share their states.
         logit_rows: most rows of logits held at once.
         state_bytes: room for the states kept between batches.
     """
 
     batch_tokens: int
-    batch_rows: int | None
     logit_rows: int
     state_bytes: int
 
@@ -44,7 +40,6 @@ class Fit:
     def within(
         cls,
         budget_bytes: int,
-        state: StateSize,
         *,
         activation_bytes_per_token: int,
         vocab_size: int,
@@ -52,11 +47,10 @@ class Fit:
     ) -> Fit:
         """Divide a budget: at most a quarter each for activations and logits, the rest for states.
 
-        Half of the states' room is for those kept, the other half for the copies that a batch starts from.
+        A batch's rows start from the kept states themselves, so that only those kept take memory.
 
         Args:
             budget_bytes: states and activations together, weights left out.
-            state: size of a row's state.
             activation_bytes_per_token: of a forward.
             vocab_size: columns of the logits.
             on_gpu: larger batches pay there.
@@ -67,8 +61,7 @@ class Fit:
         logit_rows = max(1, min(_GPU_LOGIT_ROWS if on_gpu else _CPU_LOGIT_ROWS, room // 4 // row_bytes))
         tokens = max(1, min(_GPU_TOKENS if on_gpu else _CPU_TOKENS, room // 4 // activation_bytes_per_token))
         left = max(0, room - logit_rows * row_bytes - tokens * activation_bytes_per_token)
-        rows = max(1, left // 2 // state.fixed_bytes) if state.fixed_bytes else None
-        return cls(tokens, rows, logit_rows, left // 2 if state.fixed_bytes else left)
+        return cls(tokens, logit_rows, left)
 
     def costs(self, state: StateSize, most_rows: int | None, *, split_tokens: float) -> Costs:
         """Return the planner's limits.
@@ -78,29 +71,27 @@ class Fit:
             most_rows: the user's bound on the rows of a batch.
             split_tokens: what starting from a kept state costs; see `split_tokens`.
         """
-        bounds = [rows for rows in (self.batch_rows, most_rows) if rows is not None]
         return Costs(
             split_tokens=split_tokens,
             state_bytes=state.fixed_bytes,
             state_bytes_per_token=state.bytes_per_token,
             budget_bytes=self.state_bytes,
             batch_tokens=self.batch_tokens,
-            batch_rows=min(bounds) if bounds else None,
+            batch_rows=most_rows,
         )
 
 
 def split_tokens(state: StateSize, n_parameters: int) -> float:
     """Return what starting from a kept state costs, in forwarded tokens.
 
-    A token takes two operations a parameter; copying a state to where it is needed takes reads and writes
-    of memory, which a machine does some fifty times more slowly a byte. One more token stands for what
-    every row costs.
+    A token takes two operations a parameter; a state is written once and read by each that goes on from
+    it, and memory takes some twenty times as long a byte. One more token stands for what every row costs.
 
     Args:
         state: size of a row's state.
         n_parameters: of the model.
     """
-    return 1.0 + _TOKENS_PER_COPY * state.fixed_bytes / max(1, n_parameters)
+    return 1.0 + _TOKENS_PER_READ * state.fixed_bytes / max(1, n_parameters)
 
 
 def default_budget_bytes(device_type: str) -> int:

@@ -46,10 +46,11 @@ class Scorer:
         stateful = model.stateful
         if stateful is None:
             self._engine = PlainScorer(model, batch_size=batch_size, note=note)
+            if memory_bytes is not None:
+                note(f"--memory-budget does not bound {model.record.name}, which runs as shipped")
             return
         fit = Fit.within(
             default_budget_bytes(model.device.type) if memory_bytes is None else memory_bytes,
-            stateful.state_size,
             activation_bytes_per_token=stateful.activation_bytes_per_token,
             vocab_size=stateful.vocab_size,
             on_gpu=model.device.type == "cuda",

@@ -176,7 +176,7 @@ class SharedScorer:
         return len(lengths) == 1 and n > self.fit.batch_tokens and in_pieces < n * each
 
     def _states(self, parents: list[int], live: dict[int, tuple[State, int]]) -> State | None:
-        """Gather copies of the states that the rows start from; null when all begin here."""
+        """Gather the states that the rows start from; null when all begin here."""
         if all(parent < 0 for parent in parents):
             return None
         fresh = self._model.start(1)
