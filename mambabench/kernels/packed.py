@@ -226,6 +226,7 @@ class CpuKernels:
         _require(D, (channels,))
         _require(xz, (length, None), z_column + channels)
         y = u.new_empty(u.shape)
+        part = self._part(channels)
         arrays = (
             *(v.numpy() for v in (u, dt, dt_bias, A_log2, proj)),
             column,
@@ -234,9 +235,10 @@ class CpuKernels:
             z_column,
             starts,
             *(_addresses(rows, starts, (n_states, channels)) for rows in (before, after)),
+            part,
             y.numpy(),
         )
-        units = (len(starts) - 1) * self._blocks(channels)
+        units = (len(starts) - 1) * -(-channels // part)
         split(units, lambda first, last: self._loops.scan(*arrays, first, last))
         return y
 
@@ -314,8 +316,13 @@ class CpuKernels:
         how = weight is not None, gate_first
         split(tokens, lambda first, last: self._ssd.gate_norm(*arrays, *how, first, last))
 
-    def _blocks(self, channels: int) -> int:
-        return -(-channels // self._loops.BLOCK_CHANNELS)
+    def _part(self, channels: int) -> int:
+        """Return how many channels of every token a thread scans: whole tokens come fastest from memory."""
+        import torch
+
+        lanes = self._loops.LANES
+        parts = max(torch.get_num_threads(), -(-channels // self._loops.MOST_CHANNELS))
+        return -(-channels // (parts * lanes)) * lanes
 
 
 def kernels_for(device: torch.device | str) -> PackedKernels:

@@ -21,7 +21,7 @@ LOG2_E = 1.4426950408889634
 KERNELS = CpuKernels()
 
 lengths = st.lists(st.integers(1, 40), min_size=1, max_size=4)
-widths = st.sampled_from([1, 3, 16, 127, 128, 129, 260])
+widths = st.sampled_from([1, 3, 16, 127, 255, 256, 257, 520])
 few = settings(max_examples=30, deadline=None)
 
 
@@ -86,6 +86,38 @@ def test_scan_agrees_with_the_float64_reference(
         # Sums over states cancel, so errors are held against the size of the whole output.
         assert np.abs(y[part].numpy() - want[0]).max() <= 2e-6 * n * max(1.0, np.abs(want).max())
         assert np.abs(last[row].T.numpy() - want_last[0]).max() <= 5e-6 * max(1.0, np.abs(want_last).max())
+
+
+@pytest.mark.parametrize("d", [3, 256, 700, 2100])
+def test_threads_share_the_channels_without_changing_a_bit(d: int) -> None:
+    v = scan_inputs([5, 1, 8], d, 6, 0, 1.0)
+    found = []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            after = places([5, 1, 8], 6, d)
+            found.append((run_scan(v, [5, 1, 8], after=after), after.stacked()))
+    finally:
+        torch.set_num_threads(before)
+    for y, last in found[1:]:
+        assert torch.equal(y, found[0][0])
+        assert torch.equal(last, found[0][1])
+
+
+@few
+@given(st.integers(1, 9), st.integers(0, 99))
+def test_a_row_in_pieces_is_the_row(cut: int, seed: int) -> None:
+    v = scan_inputs([10], 20, 5, seed, 1.0)
+    whole, state = places([10], 5, 20), places([10], 5, 20)
+    y = run_scan(v, [10], None, whole)
+    parts = []
+    for part, start in ((slice(0, cut), None), (slice(cut, 10), state)):
+        piece = v | {name: v[name][part].contiguous() for name in ("u", "dt", "proj", "xz")}
+        parts.append(run_scan(piece, [len(piece["u"])], start, state))
+    # Two tokens are taken at once, so that an odd cut pairs others; each is still computed alike.
+    assert torch.equal(torch.cat(parts), y)
+    assert torch.equal(state.stacked(), whole.stacked())
 
 
 def test_a_state_may_be_advanced_where_it_lies() -> None:
