@@ -48,20 +48,22 @@ def measure(model: str, *, rows: int, tokens: int, repeats: int) -> dict[str, An
         repeats: of what is not slow.
 
     Returns:
-        "idle" and "busy", each from name to seconds, an empty list for mambapy where it is missing.
+        "idle" and "busy", each from name to seconds, an empty list for mambapy where it is missing, and
+        "why_no_mambapy".
     """
     command = [sys.executable, str(Path(__file__).with_name("forward_child.py"))]
     ours, theirs = ("ours", "products"), ("transformers", "mambapy", "products")
     with Child(command, our_environment()) as a, Child(command, their_environment()) as b:
         for child, what in ((a, ours), (b, theirs)):
             child.send(do="load", model=model, rows=rows, tokens=tokens, what=what)
-        _, found = (child.hear()["what"] for child in (a, b))
-        turns = [(a, name) for name in ours] + [(b, name) for name in theirs if name in found]
+        _, told = (child.hear() for child in (a, b))
+        turns = [(a, name) for name in ours] + [(b, name) for name in theirs if name in told["what"]]
         for child, name in turns:
             child.ask(do=name)
         idle = _in_turns(turns, repeats)
         with busy_cores(SPINNERS):
-            return {"idle": idle, "busy": _in_turns(turns, repeats)}
+            busy = _in_turns(turns, repeats)
+    return {"idle": idle, "busy": busy, "why_no_mambapy": told["why_no_mambapy"]}
 
 
 def _in_turns(turns: list[tuple[Child, str]], repeats: int) -> dict[str, list[float]]:
@@ -92,7 +94,7 @@ def lines(name: str, found: dict[str, Any]) -> list[list[str]]:
             [
                 name,
                 cores,
-                *(_ms(timed[what]) for what in _WHAT),
+                *(_ms(timed[what]) or found["why_no_mambapy"] for what in _WHAT),
                 tables.ratio(timed["transformers"], timed["ours"]),
                 tables.ratio(timed["ours"], timed["products"]).replace(" to ", "–"),
             ]
@@ -101,4 +103,4 @@ def lines(name: str, found: dict[str, Any]) -> list[list[str]]:
 
 
 def _ms(values: list[float]) -> str:
-    return f"{1000 * median(values):,.0f} ms ({len(values)}x)" if values else "not installed"
+    return f"{1000 * median(values):,.0f} ms ({len(values)}x)" if values else ""

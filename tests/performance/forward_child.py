@@ -52,15 +52,23 @@ def load(request: dict[str, Any]) -> dict[str, Callable[[], object]]:
         "transformers": shipped(module),
         "products": products,
     }
-    if "mambapy" in request["what"] and has_mambapy():
+    if "mambapy" in request["what"] and not why_no_mambapy(module.config):
         with_scan: Any = AutoModelForCausalLM.from_pretrained(request["model"], use_mambapy=True)
         found["mambapy"] = shipped(with_scan)
     return found
 
 
-def has_mambapy() -> bool:
-    """Return whether transformers can take the scan of the package mambapy."""
-    return importlib.util.find_spec("mambapy") is not None
+def why_no_mambapy(config: Any) -> str:
+    """Return why transformers cannot take the scan of the package mambapy; "" when it can."""
+    if not hasattr(config, "use_mambapy"):
+        return "none for this model"
+    return "not installed" if importlib.util.find_spec("mambapy") is None else ""
+
+
+def _config(model: str) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(model)
 
 
 def main() -> None:
@@ -70,7 +78,7 @@ def main() -> None:
     def handle(request: dict[str, Any]) -> dict[str, Any]:
         if request["do"] == "load":
             known.update(load(request))
-            return {"what": sorted(known)}
+            return {"what": sorted(known), "why_no_mambapy": why_no_mambapy(_config(request["model"]))}
         began_s = time.perf_counter()
         known[request["do"]]()
         return {"wall_s": time.perf_counter() - began_s}
