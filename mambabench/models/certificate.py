@@ -74,7 +74,7 @@ def certify(
 def summary(record: CertificateRecord) -> str:
     """Return one line for people."""
     return (
-        f"certified: {record.fast_path} within {record.ratio:.2g} times the shipped path's own rounding "
+        f"certified: {record.fast_path} within {record.ratio:.2f} times the shipped path's own rounding "
         f"error ({record.dtype}; {len(record.kinds)} kinds, {record.n_tokens} tokens)"
     )
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from mambabench.models.stateful import State, StatefulModel, Step
 from mambabench.scoring import trie
 from mambabench.scoring.budget import Fit
-from mambabench.scoring.memory import in_halves
+from mambabench.scoring.memory import give_back, in_halves
 from mambabench.scoring.questions import Questions
 from mambabench.scoring.readout import read_in_chunks
 from mambabench.scoring.requests import LoglikelihoodAnswer
@@ -94,6 +94,7 @@ class SharedScorer:
             self._forward(work, live, reading)
             for segment in work.released:
                 live.pop(int(segment), None)
+            give_back()
             if answered := reading.finished(work):
                 yield answered
 

@@ -118,7 +118,7 @@ def test_the_record_says_what_was_compared(family: str) -> None:
     assert record.ratio == max(kind.ratio for kind in record.kinds)
     assert CertificateRecord.model_validate_json(record.model_dump_json()) == record
     assert summary(record) == (
-        f"certified: {record.fast_path} within {record.ratio:.2g} times the shipped path's own rounding "
+        f"certified: {record.fast_path} within {record.ratio:.2f} times the shipped path's own rounding "
         f"error (float32; 3 kinds, {record.n_tokens} tokens)"
     )
 
