@@ -1,7 +1,7 @@
 """Sizes as people write them.
 
-    >>> parse_bytes("256MB"), parse_bytes("2 GiB")
-    (256000000, 2147483648)
+>>> parse_bytes("256MB"), parse_bytes("2 GiB")
+(256000000, 2147483648)
 """
 
 from __future__ import annotations

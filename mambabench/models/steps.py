@@ -1,6 +1,6 @@
 """Which code runs a loaded model as a function of a state; a new family is one more line here.
 
-    steps = steps_for(module, vocab_size=50277)      # null: it runs as it is shipped
+steps = steps_for(module, vocab_size=50277)      # null: it runs as it is shipped
 """
 
 from __future__ import annotations

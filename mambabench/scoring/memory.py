@@ -7,8 +7,8 @@ pins both: a process then holds several times what it uses.
 from __future__ import annotations
 
 import ctypes
-from contextlib import suppress
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -19,18 +19,18 @@ _M_MMAP_THRESHOLD = -3
 def map_blocks_from(n_bytes: int) -> None:
     """Let glibc take blocks of this size and larger from the system and give them back when freed.
 
-    By itself it raises that size up to 32 MiB as it sees larger blocks freed. Other C libraries are left alone.
+    By itself it raises that size up to 32 MiB as larger blocks are freed. Other C libraries are left alone.
 
     Args:
         n_bytes: smaller ones save memory, and cost time for fresh pages.
     """
-    with suppress(OSError, AttributeError):
+    with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, n_bytes)
 
 
 def give_back() -> None:
     """Return free pages of glibc's heap to the system; elsewhere nothing happens."""
-    with suppress(OSError, AttributeError):
+    with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
