@@ -101,7 +101,7 @@ Examples:
 @click.option(
     "--memory-budget", "memory_budget_bytes", callback=byte_size, metavar="SIZE",
     help="Room for states, activations and logits, such as 256MB or 2GiB; weights come on top. "
-    "[default: 1GiB, on a GPU up to 8GiB]",
+    "[default: 512MiB, on a GPU up to 8GiB]",
 )  # fmt: skip
 @click.option(
     "--verify/--no-verify", default=True, show_default=True,

@@ -30,7 +30,7 @@ HEADER = (
 _BYTES = (
     "above_imports_and_weights_bytes", "scoring_bytes", "tokenizer_bytes", "rows_bytes", "weights_bytes",
 )  # fmt: skip
-_DEFAULT = "default (1GiB)"
+_DEFAULT = "default (512MiB)"
 
 
 def measure(model: str, data: str, budget: str, *, limit: int, task: str = "hellaswag") -> dict[str, Any]:
