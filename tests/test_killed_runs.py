@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 N_KILLS = 10
-N_ROWS = 30
+N_ROWS = 150
 TASKS = ["piqa", "lambada_openai", "wikitext", "triviaqa"]
 """Log-likelihoods of several choices and of one, rolling log-likelihoods, and generation."""
 
@@ -119,15 +119,17 @@ def _serve(work: Path, checkpoint: Path, data: Path) -> dict[str, Any]:
         if status != 0:
             raise SystemExit(f"a run ended with status {status}")
 
-    began_s = time.perf_counter()
     finish(start(work / "undisturbed"))
+    # Timed the second time: the first also compares the fast path with the shipped one, which is kept.
+    began_s = time.perf_counter()
+    finish(start(work / "timed"))
     whole_s = time.perf_counter() - began_s
     rng = random.Random(20250101)
     moments: list[float] = []
     for attempt in range(N_KILLS):
         out = work / f"killed-{attempt}"
         while len(moments) < N_KILLS:
-            moment_s = rng.uniform(0.0, 0.8 * whole_s)
+            moment_s = rng.uniform(0.2, 1.0) * whole_s
             child = start(out)
             time.sleep(moment_s)
             if os.waitpid(child, os.WNOHANG) != (0, 0):

@@ -19,6 +19,7 @@ _CPU_TOKENS, _GPU_TOKENS = 1_024, 32_768
 """Tokens beyond which a batch gains nothing."""
 _CPU_LOGIT_ROWS, _GPU_LOGIT_ROWS = 256, 4_096
 _DEFAULT_BYTES = 512 << 20
+_SMALLEST_GPU_BYTES = 1 << 30
 _TOKENS_PER_READ = 20
 
 
@@ -95,7 +96,7 @@ def split_tokens(state: StateSize, n_parameters: int) -> float:
 
 
 def default_budget_bytes(device_type: str) -> int:
-    """Return the budget of a run that names none: 512 MiB, on a GPU a quarter of its memory, at most 8 GiB.
+    """Return the budget of a run that names none: 512 MiB, on a GPU a quarter of its memory, 1 to 8 GiB.
 
     What is free at the moment must not count: a run that goes on later has to form the same batches.
     """
@@ -104,4 +105,4 @@ def default_budget_bytes(device_type: str) -> int:
     import torch
 
     _, total = torch.cuda.mem_get_info()
-    return max(_DEFAULT_BYTES, min(total // 4, 8 << 30))
+    return max(_SMALLEST_GPU_BYTES, min(total // 4, 8 << 30))

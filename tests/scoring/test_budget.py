@@ -48,4 +48,4 @@ def test_a_budget_by_default_does_not_depend_on_what_is_free(
     for free_gib in (0, 1, total_gib):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda free=free_gib: (free << 30, total_gib << 30))
         assert default_budget_bytes("cuda") == budget_gib << 30
-    assert default_budget_bytes("cpu") == 1 << 30
+    assert default_budget_bytes("cpu") == 512 << 20
