@@ -122,7 +122,7 @@ class AttentionLayer:
             qkv, conv = self._convolved(qkv, starts, None if window is None else window.named["conv"])
             after.append(RecurrentState({"conv": Rows.apart(conv if keep is None else conv[list(keep)])}))
         q, k, v = (
-            part.unflatten(1, (-1, self._head_dim)).transpose(0, 1)
+            part.reshape(part.shape[0], -1, self._head_dim).transpose(0, 1)
             for part in qkv.tensor_split([self._q_columns, (self._q_columns + self._qkv_columns) // 2], dim=1)
         )
         if rotation is not None:
@@ -163,6 +163,7 @@ class AttentionLayer:
             1, n_rows + 1, device=qkv.device
         )
         last = ends[:, None] + torch.arange(-past, 0, device=qkv.device)
+        assert self._conv_bias is not None
         return out.add_(self._conv_bias), joined[last]
 
     def _rotated(self, x: Tensor, rotation: Rotation) -> Tensor:
