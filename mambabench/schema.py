@@ -253,12 +253,36 @@ class SettingsRecord(Record):
     """Room for states, activations and logits, on which batches depend; null for the default."""
 
 
+class SpeedSettingsRecord(Record):
+    """Options of a sweep that change what is measured; its points are in the replicates' records."""
+
+    weights: WeightsKind
+    seed: int
+    dtype: str
+    device: str
+    prompt_len_tokens: tuple[int, ...]
+    gen_len_tokens: tuple[int, ...]
+    batch_size: tuple[int, ...]
+    prefill_chunk_tokens: int | None = None
+    arms: tuple[str, ...]
+    attention: tuple[str, ...]
+    repeats: int
+    """Timed repeats in a process."""
+    processes: int
+    """Fresh processes for each point and arm."""
+    max_time_s: float
+    """Longest that a process repeats for."""
+    budget_bytes: int | None = None
+    """Emulated memory of the device; null for all of it."""
+    verify: bool = True
+
+
 class RunManifest(Record):
     """What a run is, written before anything is computed."""
 
     schema_version: int = SCHEMA_VERSION
     name: str
-    kind: Literal["zeroshot"]
+    kind: Literal["zeroshot", "latency", "throughput", "memory"]
     command: tuple[str, ...]
     """The command line, with paths as they were typed."""
     created_utc: str
@@ -268,7 +292,7 @@ class RunManifest(Record):
     suite: str
     suite_sha256: str
     models: tuple[str, ...]
-    settings: SettingsRecord
+    settings: SettingsRecord | SpeedSettingsRecord
     partial: bool
     environment: dict[str, Any] = Field(default_factory=dict)
     """Package versions, processor, GPU, driver, operating system, git commit where there is one."""
