@@ -44,12 +44,15 @@ class PointRecord(Record):
 
 
 class RepeatRecord(Record):
-    """One timed repeat. Times are of the host's clock, after the device has finished."""
+    """One timed repeat. Times are of the host's clock, after the device has finished, unless said otherwise."""
 
     ttft_s: float | None
     """From ids on the device to the first generated id on the host; null when decoding alone was repeated."""
     itl_s: tuple[float, ...]
-    """Between the ends of successive decoding steps, gen_len - 1 of them."""
+    """Between the ends of successive decoding steps, gen_len - 1 of them; on a GPU by its own events, since
+    the host does not wait for a step."""
+    decode_host_s: float | None = None
+    """All decoding steps by the host's clock, where `itl_s` is the device's; null on a CPU."""
     ttft_device_s: float | None = None
     """The same between two events of the GPU; null on a CPU."""
     decode_device_s: float | None = None
@@ -57,8 +60,8 @@ class RepeatRecord(Record):
 
     @property
     def decode_s(self) -> float:
-        """Time of all steps after the first id."""
-        return sum(self.itl_s)
+        """Time of all steps after the first id, by the host's clock."""
+        return sum(self.itl_s) if self.decode_host_s is None else self.decode_host_s
 
     @property
     def tpot_s(self) -> float:
