@@ -1,6 +1,6 @@
-"""A model that takes the time and the memory that its name says: to try a sweep, and to check what it reports.
+"""A model that takes the time and the memory of its name: to try a sweep, and to check what it reports.
 
-    >>> spec = FakeSpec.parse("fake:prefill_ms=20,token_ms=2,state_kb=64")
+    >>> spec = FakeSpec.parse("fake:prefill_ms=20,token_ms=2,state_mb=1")
     >>> spec.step_s(depth_tokens=1000)
     0.002
 
@@ -98,6 +98,7 @@ class FakeDecoder:
         spec: what it takes.
         now: seconds, replaced in tests together with `sleep`.
         sleep: waits for so many seconds.
+        spun_s: the last part of a wait, which is spun because a sleep ends late.
     """
 
     implementation = "mambabench FakeDecoder"
@@ -110,11 +111,12 @@ class FakeDecoder:
         *,
         now: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
+        spun_s: float = _SPUN_S,
     ) -> None:
         import torch
 
         self._spec = spec
-        self._now, self._sleep = now, sleep
+        self._now, self._sleep, self._spun_s = now, sleep, spun_s
         self.device = torch.device("cpu")
         self.weights_bytes = spec.weights_bytes
         self._weights = _touched(spec.weights_bytes)
@@ -169,10 +171,10 @@ class FakeDecoder:
 
     def _wait(self, seconds: float) -> None:
         self._until += seconds
-        rest = self._until - self._now() - _SPUN_S
+        rest = self._until - self._now() - self._spun_s
         if rest > 0:
             self._sleep(rest)
-        while self._now() < self._until:
+        while self._spun_s and self._now() < self._until:
             pass
 
 
