@@ -1,9 +1,9 @@
 """What several fresh processes say together: a centre, the ratio of two, and whether two are alike.
 
-A process gives one figure, the median of its repeats. Repeats of one process share its memory layout, clocks and
-neighbours, so that only further processes tell how far the figure can be trusted: the processes are the sample.
-Times are skewed and are compared as ratios, so everything is computed on logarithms. From six processes there is
-Student's 95% interval; fewer do not support one, and what is returned is their range and is called so.
+A process gives one figure, the median of its repeats. Repeats of one process share its memory layout, clocks
+and neighbours, so that only further processes tell how far the figure can be trusted: the processes are the
+sample. Times are skewed and are compared as ratios, so everything is computed on logarithms. From six processes
+there is Student's 95% interval; fewer do not support one: what is returned is their range and is called so.
 
 >>> estimate = centre([1.0, 1.1, 1.0, 0.9, 1.0, 1.0])
 >>> round(estimate.low, 2), round(estimate.value, 2), round(estimate.high, 2), estimate.method
@@ -53,7 +53,7 @@ class Estimate:
         return Estimate(self.value * factor, self.low * factor, self.high * factor, self.n, self.method)
 
     def inverse(self, numerator: float = 1.0) -> Estimate:
-        """Return the estimate of `numerator` over the figure: exact, since all is symmetric in the logarithm."""
+        """Return the estimate of `numerator` over the figure: exact, since logarithms are symmetric."""
         return Estimate(
             numerator / self.value, numerator / self.high, numerator / self.low, self.n, self.method
         )
