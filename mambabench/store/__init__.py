@@ -9,6 +9,11 @@
       answers/<checkpoint>-<settings>.jsonl        answers by request, durable batch by batch
       answers/<checkpoint>-<settings>.0001.parquet the same, compacted when a cell ends
 
+A sweep's run has, beside its manifests:
+
+      replicates/<point>.json     one record per process: raw timings, memory, or what became of it
+      ceilings/<device>.json      what the machine reached in a copy and a matrix product
+
 A run belongs to one writing process at a time; reading needs no lock.
 
     with Store(Path("results")).open_run(manifest) as run:

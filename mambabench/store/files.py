@@ -146,3 +146,15 @@ def remove_temporaries(folder: Path) -> None:
     for left in folder.glob(f".*{TEMPORARY_SUFFIX}"):
         with suppress(OSError):
             left.unlink()
+
+
+def make_directory(path: Path, made: list[Path]) -> None:
+    """Create a directory with its parents, adding each new one to `made` as it appears, outermost first."""
+    missing: list[Path] = []
+    while not path.exists():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        with storing(folder):
+            folder.mkdir(exist_ok=True)
+        made.append(folder)

@@ -5,6 +5,8 @@ with store.open_run(manifest) as run:
     if run.cell(fingerprint) is None:
         run.write_cell(cell, samples)
 print([stored.manifest.name for stored in store.runs()])
+
+A sweep's run holds replicates and ceilings instead of cells, see `write_replicate`.
 """
 
 from __future__ import annotations
@@ -16,35 +18,36 @@ import socket
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from mambabench.errors import StoreError
 from mambabench.schema import CellRecord, CheckpointRecord, RunManifest
+from mambabench.speed_schema import CeilingsRecord, ReplicateRecord
 from mambabench.store.answers import AnswerLog
 from mambabench.store.files import (
+    make_directory,
     read_record,
     remove_temporaries,
     slug,
     storing,
     sync_directory,
-    write_bytes,
     write_record,
 )
+from mambabench.store.lock import acquire, release, write_owner
 
 if TYPE_CHECKING:
-    from filelock import BaseFileLock
+    pass
 
 MANIFEST: Final = "manifest.json"
 _FOLDERS: Final = ("checkpoints", "cells", "samples", "answers")
-_LOCK: Final = ".lock"
-_OWNER: Final = ".owner.json"
+_SWEEP_FOLDERS: Final = ("replicates", "ceilings")
 _STAGING_PREFIX: Final = ".new-"
 _PROBE_BYTES: Final = 1 << 16
 _MANIFEST_REMEDY: Final = "Delete that run's directory, or write to another one with `--out DIR`."
 _CELL_REMEDY: Final = "Delete that file: its cell is computed again."
+_REPLICATE_REMEDY: Final = "Delete that file: its point is measured again."
 _RECORD_REMEDY: Final = "Delete that file: the same command writes it again."
 
 
@@ -83,7 +86,7 @@ class Store:
             StoreError: it is; named with its host.
         """
         if (path := self._find(manifest)) is not None:
-            _acquire(path).release()
+            acquire(path).release()
 
     def runs(self) -> list[StoredRun]:
         """Return all runs whose manifest can be read, oldest first; needs no lock."""
@@ -131,13 +134,13 @@ class Store:
         made: list[Path] = []
         staging: Path | None = None
         try:
-            _make_directory(self.root, made)
+            make_directory(self.root, made)
             with storing(self.root):
                 self._remove_abandoned()
                 prefix = f"{_STAGING_PREFIX}{slug(socket.gethostname())}-{os.getpid()}-"
                 staging = Path(tempfile.mkdtemp(prefix=prefix, dir=self.root))
                 staging.chmod(self.root.stat().st_mode & 0o777)
-                for folder in _FOLDERS:
+                for folder in _folders(manifest):
                     (staging / folder).mkdir()
                 write_record(staging / MANIFEST, manifest)
                 try:
@@ -213,6 +216,26 @@ class StoredRun:
         paths = sorted((self.path / "checkpoints").glob("[!.]*.json"))
         return {path.stem: read_record(path, CheckpointRecord, remedy=_RECORD_REMEDY) for path in paths}
 
+    def replicates(self) -> list[ReplicateRecord]:
+        """Return what the processes of a sweep left, in the sequence of the sweep.
+
+        Raises:
+            StoreError: a record is damaged or of a newer version.
+        """
+        paths = sorted((self.path / "replicates").glob("[!.]*.json"))
+        found = [read_record(path, ReplicateRecord, remedy=_REPLICATE_REMEDY) for path in paths]
+        return sorted(found, key=lambda record: (record.order, record.fingerprint))
+
+    def ceilings(self) -> list[CeilingsRecord]:
+        """Return what the machine reached in copies and matrix products, by round.
+
+        Raises:
+            StoreError: a record is damaged or of a newer version.
+        """
+        paths = sorted((self.path / "ceilings").glob("[!.]*.json"))
+        found = [read_record(path, CeilingsRecord, remedy=_RECORD_REMEDY) for path in paths]
+        return sorted(found, key=lambda record: (record.device, record.dtype, record.round))
+
     def samples_path(self, fingerprint: str) -> Path:
         """Return the Parquet file of a cell's samples.
 
@@ -253,11 +276,11 @@ class RunDir(StoredRun):
         """
         super().__init__(path)
         self._answers: dict[tuple[str, str], AnswerLog] = {}
-        self._lock = _acquire(path)
+        self._lock = acquire(path)
         try:
             with storing(path):
-                _write_owner(path)
-                for name in _FOLDERS:
+                write_owner(path)
+                for name in _folders(manifest):
                     (path / name).mkdir(exist_ok=True)
                     remove_temporaries(path / name)
                 remove_temporaries(path)
@@ -280,9 +303,7 @@ class RunDir(StoredRun):
             log.close()
         self._answers.clear()
         if self._lock.is_locked:
-            with suppress(OSError):
-                (self.path / _OWNER).unlink()
-            self._lock.release()
+            release(self._lock, self.path)
 
     def answers(self, checkpoint_fingerprint: str, settings_key: str) -> AnswerLog:
         """Return the log of a checkpoint's answers under the given settings, opened once.
@@ -327,6 +348,25 @@ class RunDir(StoredRun):
         self._must_be_open()
         write_record(self.path / "checkpoints" / f"{slug(name, max_length=100)}.json", record)
 
+    def write_replicate(self, record: ReplicateRecord) -> None:
+        """Store what one process of a sweep left; replaces an earlier record of the same fingerprint.
+
+        Raises:
+            StoreError: the disk is full or gone; an earlier record is then untouched.
+        """
+        self._must_be_open()
+        write_record(self.path / "replicates" / f"{_replicate_stem(record)}.json", record)
+
+    def write_ceilings(self, record: CeilingsRecord) -> None:
+        """Store one round of ceilings.
+
+        Raises:
+            StoreError: the disk is full or gone.
+        """
+        self._must_be_open()
+        name = f"{slug(record.device)}-{slug(record.dtype)}-{record.round}.json"
+        write_record(self.path / "ceilings" / name, record)
+
     def _must_be_open(self) -> None:
         if not self._lock.is_locked:
             raise StoreError(f"run {self.path.name} is closed", hint="Open it again to write to it.")
@@ -343,41 +383,11 @@ def _cell_stem(cell: CellRecord) -> str:
     return f"{slug(cell.model)}-{slug(cell.task.task)}-{cell.fingerprint[:16]}"
 
 
-def _make_directory(path: Path, made: list[Path]) -> None:
-    """Create a directory with its parents, adding each new one to `made` as it appears, outermost first."""
-    missing: list[Path] = []
-    while not path.exists():
-        missing.append(path)
-        path = path.parent
-    for folder in reversed(missing):
-        with storing(folder):
-            folder.mkdir(exist_ok=True)
-        made.append(folder)
+def _replicate_stem(record: ReplicateRecord) -> str:
+    point = record.point
+    size = f"{point.batch_size}x{point.prompt_len_tokens}-{point.gen_len_tokens}"
+    return f"{slug(point.model)}-{point.arm}-{size}-r{record.replicate}-{record.fingerprint[:16]}"
 
 
-def _acquire(path: Path) -> BaseFileLock:
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path / _LOCK, thread_local=False)
-    with storing(path):
-        try:
-            lock.acquire(blocking=False)
-        except Timeout as error:
-            raise StoreError(
-                f"run {path.name} in {path.parent} is being written by {_describe_owner(path)}",
-                hint="Wait for it or stop it, or write to another directory with `--out DIR`.",
-            ) from error
-    return lock
-
-
-def _write_owner(path: Path) -> None:
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    owner = {"pid": os.getpid(), "host": socket.gethostname(), "since_utc": started}
-    write_bytes(path / _OWNER, json.dumps(owner).encode())
-
-
-def _describe_owner(path: Path) -> str:
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        owner = json.loads((path / _OWNER).read_bytes())
-        return f"process {int(owner['pid'])} on {owner['host']} since {owner['since_utc']}"
-    return "another process"
+def _folders(manifest: RunManifest) -> tuple[str, ...]:
+    return _FOLDERS if manifest.kind == "zeroshot" else _SWEEP_FOLDERS
