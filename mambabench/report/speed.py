@@ -1,6 +1,6 @@
 """From what processes measured to one row for each point, with everything a reader must know about it.
 
-Three levels are kept apart: repeats in a process give its median, processes give the estimate and its interval
+Three levels are kept apart: repeats in a process give its median, processes give the estimate and interval
 or range, points are compared pair by pair. Points that failed, or were not measured yet, are rows too.
 
     table = build_speed_table("latency", "my sweep", replicates, ceilings, sizes, expected=points)

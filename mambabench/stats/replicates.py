@@ -2,8 +2,9 @@
 
 A process gives one figure, the median of its repeats. Repeats of one process share its memory layout, clocks
 and neighbours, so that only further processes tell how far the figure can be trusted: the processes are the
-sample. Times are skewed and are compared as ratios, so everything is computed on logarithms. From six processes
-there is Student's 95% interval; fewer do not support one: what is returned is their range and is called so.
+sample. Times are skewed and are compared as ratios, so everything is computed on logarithms. From six
+processes there is Student's 95% interval; fewer do not support one: what is returned is their range, and is
+called so.
 
 >>> estimate = centre([1.0, 1.1, 1.0, 0.9, 1.0, 1.0])
 >>> round(estimate.low, 2), round(estimate.value, 2), round(estimate.high, 2), estimate.method
