@@ -91,8 +91,9 @@ class MemoryRecord(Record):
     """Of the parameters as loaded, tied ones once."""
     state_bytes: int
     """Walked over the live state or cache after the last token, all sequences together."""
-    state_bytes_spec: int
-    """The same computed from the sizes of the architecture and the dtypes in use."""
+    state_bytes_spec: int | None
+    """The same computed from the sizes of the architecture and the dtypes in use; null for an architecture
+    whose sizes are not known."""
     baseline_bytes: int
     """Of the process before the model was loaded: interpreter, libraries, GPU context."""
     peak_bytes: int

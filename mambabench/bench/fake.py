@@ -161,6 +161,11 @@ class FakeDecoder:
         """Return the bytes that the sequences hold."""
         return sum(part.nbytes for part in self._state)
 
+    @property
+    def state_tokens(self) -> int:
+        """Tokens of each sequence so far."""
+        return self._length
+
     def _grow(self, length: int) -> None:
         """Hold the state of sequences of this length."""
         wanted = self._rows * self._spec.state_bytes(length_tokens=length)
