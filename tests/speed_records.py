@@ -121,7 +121,7 @@ def replicate(
     peak = speeds.weights_bytes + state + at.batch_size * at.prompt_len_tokens * 20_000
     fields: dict[str, Any] = {
         "past_training_length": length > (speeds.training_length_tokens or length),
-        "implementation": "mambabench",
+        "implementation": "mambabench StatefulModel",
         "kernel_path": "numba" if speeds.attention == "none" else "torch",
         "repeats": tuple(made),
         "warmup": WarmupRecord(prefill_s=(ttft_s,) * 3, decode_step_s=(speeds.token_s,) * 3, steady=True),
