@@ -40,7 +40,8 @@ class TokenizerRecord(Record):
     """The tokenizer that turned text into ids."""
 
     source: str
-    """Where it came from: "bundled", a Hub id, or "checkpoint" when it lay beside the weights."""
+    """Where it came from: "bundled", a Hub id, "checkpoint" when it lay beside the weights, or "none" where
+    no text was encoded."""
     sha256: str
     """Digest of its canonical serialisation, so that equal tokenizers compare equal."""
     n_tokens: int

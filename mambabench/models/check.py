@@ -8,7 +8,7 @@ Example:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mambabench.checkpoint_files import CONFIG, CheckpointFiles
 from mambabench.errors import CheckpointError, ExtraMissingError
@@ -41,6 +41,7 @@ def check(
     tokenizer: str | None = None,
     engine: Engine = "shared",
     located: Located | None = None,
+    need_tokenizer: bool = True,
 ) -> CheckpointPlan:
     """Find a checkpoint's files, look at their headers, load its tokenizer and hash it.
 
@@ -56,6 +57,7 @@ def check(
         tokenizer: a directory or Hub id to take the tokenizer from instead.
         engine: "shared" or "as-shipped"; see `CheckpointPlan.engine`.
         located: what `locate(ref, weights)` returned, where that was asked before.
+        need_tokenizer: False where ids are made up, as for timing; none is looked for then.
 
     Raises:
         UsageError: an argument's value.
@@ -73,7 +75,7 @@ def check(
     shape = architecture.from_native(located.format, located.config, located.gguf, where=where)
     config = located.config if shape is None or located.format == "mamba_ssm" else shape.to_dict()
     rows = convert.stored_rows(config) if shape is None else architecture.vocab_rows(shape)
-    loaded, record = _tokenizer(located, tokenizer, rows)
+    loaded, record = _tokenizer(located, tokenizer, rows) if need_tokenizer else _no_tokenizer(config, rows)
     if record.n_tokens > rows:
         raise CheckpointError(
             f"the tokenizer of {ref.name} is larger than its embedding: {record.n_tokens} ids, {rows} rows",
@@ -97,7 +99,7 @@ def check(
         files=hashing.file_records(hashed, root=source.directory) if source is not None else (),
         tokenizer=loaded,
         tokenizer_record=record,
-        eos_ids=tokenizers.eos_ids(loaded, config, None if source is None else source.directory),
+        eos_ids=_eos_ids(loaded, config, source) if need_tokenizer else (),
         rows_stored=rows,
         vocab_size=record.n_tokens,
         max_length=max_length or _default_length(located, shape, loaded),
@@ -180,6 +182,15 @@ def _tokenizer(
     return tokenizers.load_tokenizer(snapshot.directory, source=hub_id)
 
 
+def _no_tokenizer(config: dict[str, Any], rows: int) -> tuple[PreTrainedTokenizerBase, TokenizerRecord]:
+    """Stand in for a tokenizer that nothing is encoded with: every id that the model knows may occur."""
+    from mambabench.models.fake import byte_tokenizer
+
+    # mamba_ssm's configurations count the rows without padding.
+    n_tokens = min(rows, int(config.get("vocab_size", rows)))
+    return byte_tokenizer(), TokenizerRecord(source="none", sha256="", n_tokens=n_tokens)
+
+
 def _check_weights(located: Located, rows: int) -> str:
     """Look at the weight files' headers; return the dtype that the embedding is stored in."""
     if located.files is None or located.format == "gguf":
@@ -194,6 +205,12 @@ def _check_weights(located: Located, rows: int) -> str:
             f"the weights have {stored_rows}"
         )
     return stored_dtype
+
+
+def _eos_ids(
+    tokenizer: PreTrainedTokenizerBase, config: dict[str, Any], source: CheckpointFiles | None
+) -> tuple[int, ...]:
+    return tokenizers.eos_ids(tokenizer, config, None if source is None else source.directory)
 
 
 def _adapter(ref: ModelRef, files: CheckpointFiles) -> AdapterRecord:
