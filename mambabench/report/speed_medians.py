@@ -88,12 +88,12 @@ def spread_within(values: Sequence[float]) -> float | None:
 
 
 def has_outlier(values: Sequence[float]) -> bool:
-    """Return whether a value is off the median by 10 median absolute deviations and by 2%."""
+    """Return whether a value is off the median by 10 median absolute deviations and by 5%."""
     if len(values) < 4:
         return False
     middle = statistics.median(values)
     deviations = [abs(v - middle) for v in values]
-    return max(deviations) > max(10 * statistics.median(deviations), 0.02 * middle)
+    return max(deviations) > max(10 * statistics.median(deviations), 0.05 * middle)
 
 
 def _overhead(repeat: RepeatRecord) -> float | None:
