@@ -17,7 +17,7 @@ move, operations of a prefill, and a forecast of the peak memory. No model libra
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mambabench.bench.fake import FakeSpec
@@ -45,6 +45,8 @@ class StateLayout:
     """Bytes of a number in a scan's state."""
     kv_itemsize: int
     """Bytes of a number among keys and values."""
+    implementation: str = ""
+    """Whose layout it is, where `layout_for` made it."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class ModelSizes:
         A scan's state: d_inner * d_state a layer. A window: d_inner channels with Mamba-1, and those of B and
         C besides with Mamba-2. Keys and values: 2 * kv_heads * head_dim a layer and token.
         """
+        layout = self._held(layout)
         less = layout.conv_columns_less
         windows = self.conv_elements_per_column * (self.d_conv - less)
         windows += self.attention_conv_elements_per_column * (self.attention_d_conv - less)
@@ -110,7 +113,7 @@ class ModelSizes:
 
     def kv_bytes_per_token(self, layout: StateLayout) -> int:
         """Return the bytes by which one sequence's state grows with each token."""
-        return self.kv_elements_per_token * layout.kv_itemsize
+        return self.kv_elements_per_token * self._held(layout).kv_itemsize
 
     def prefill_flops(self, length_tokens: int) -> float:
         """Return the operations of matrix products over one prompt.
@@ -212,12 +215,24 @@ class ModelSizes:
         """Return the number of one attention layer's scores: [batch, heads, queries, keys]."""
         return batch_size * self.n_attention_heads * queries * keys
 
+    def _held(self, layout: StateLayout) -> StateLayout:
+        """Return the layout of this model's state, where its kind differs from the rest."""
+        if self.family == FAKE_FAMILY:
+            return _FAKE_LAYOUT
+        if self.kv_in_fp32 and layout.implementation == "mambabench":
+            return replace(layout, kv_itemsize=_FP32_BYTES)
+        return layout
+
     def _bytes(self, n_parameters: int, dtype: str) -> int:
         wide = self.n_fp32_parameters
         return (n_parameters - wide) * ITEMSIZE_BYTES[dtype] + wide * _FP32_BYTES
 
 
-def layout_for(implementation: str, dtype: str, sizes: ModelSizes | None = None) -> StateLayout:
+_FAKE_LAYOUT = StateLayout(0, 1, 1, 1)
+"""A fake model's state is counted in bytes."""
+
+
+def layout_for(implementation: str, dtype: str) -> StateLayout:
     """Return how an implementation holds states.
 
     mambabench keeps windows and scan states in fp32, and no column that the next token pushes out;
@@ -227,23 +242,19 @@ def layout_for(implementation: str, dtype: str, sizes: ModelSizes | None = None)
     Args:
         implementation: "mambabench", "transformers" or "mamba_ssm".
         dtype: of the weights.
-        sizes: the model's. Two kinds differ from the rest: mambabench's own forward of mamba_ssm's attention
-            keeps keys and values in fp32, and a fake model's state is counted in bytes.
 
     Raises:
         ValueError: another implementation.
     """
-    if sizes is not None and sizes.family == FAKE_FAMILY:
-        return StateLayout(0, 1, 1, 1)
     itemsize = ITEMSIZE_BYTES[dtype]
-    if implementation == "mambabench":
-        wide = sizes is not None and sizes.kv_in_fp32
-        return StateLayout(1, _FP32_BYTES, _FP32_BYTES, _FP32_BYTES if wide else itemsize)
-    if implementation == "transformers":
-        return StateLayout(0, itemsize, _FP32_BYTES, itemsize)
-    if implementation == "mamba_ssm":
-        return StateLayout(0, itemsize, itemsize, itemsize)
-    raise ValueError(f"no implementation '{implementation}'")
+    known = {
+        "mambabench": (1, _FP32_BYTES, _FP32_BYTES, itemsize),
+        "transformers": (0, itemsize, _FP32_BYTES, itemsize),
+        "mamba_ssm": (0, itemsize, itemsize, itemsize),
+    }
+    if implementation not in known:
+        raise ValueError(f"no implementation '{implementation}'")
+    return StateLayout(*known[implementation], implementation)
 
 
 def sizes_of(ref: ModelRef, located: Located) -> ModelSizes | None:
@@ -299,8 +310,7 @@ def _sizes(name: str, drawn: Blueprint, training_length_tokens: int | None) -> M
 def fake_sizes(text: str) -> ModelSizes:
     """Return the sizes of a fake model such as `fake:token_ms=2,weights_mb=64`; see `mambabench.bench.fake`.
 
-    Its weights take what the name says in every dtype; its state is counted in bytes, one to a number, which
-    is what `layout_for` gives with these sizes.
+    Its weights and its state take what the name says in every dtype and layout.
 
     Raises:
         UsageError: the name is malformed.
