@@ -74,6 +74,12 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
+@cache
+def nvidia_gpus() -> list[dict[str, Any]]:
+    """Return the name and memory_bytes of each GPU of NVIDIA's, in the driver's order."""
+    return _gpus()[0]
+
+
 def _processor() -> dict[str, Any]:
     import psutil
 

@@ -58,7 +58,7 @@ def look_ahead(
 
     parse_device(device)
     require_window(max_length)
-    refs = _told_apart([resolve(text, need_weights=weights == "pretrained") for text in models])
+    refs = told_apart([resolve(text, need_weights=weights == "pretrained") for text in models])
     Store(out).check_writable()
     require_files(suite_tasks, data_dir=data_dir)
     # Last, because these may ask the Hub.
@@ -67,8 +67,8 @@ def look_ahead(
     return [(ref, locate(ref, weights)) for ref in refs]
 
 
-def _told_apart(refs: Sequence[ModelRef]) -> list[ModelRef]:
-    """Give models whose short names are equal the names that were typed.
+def told_apart(refs: Sequence[ModelRef]) -> list[ModelRef]:
+    """Give models whose short names are equal the names that were typed, since tables need names that differ.
 
     Raises:
         UsageError: when the same model is given twice.

@@ -107,7 +107,12 @@ def files_on_machine(spec: ModelSpec) -> bool:
 
     if spec.bundled:
         return _suffices(bundled_dir() / spec.name, "checkpoint")
-    directory = _cached(spec.hub_id, None) if spec.hub_id else None
+    return spec.hub_id is not None and is_on_machine(spec.hub_id, None)
+
+
+def is_on_machine(hub_id: str, revision: str | None) -> bool:
+    """Tell whether a repository's checkpoint lies in the local cache; the Hub is not asked."""
+    directory = _cached(hub_id, revision)
     return directory is not None and _suffices(directory, "checkpoint")
 
 
