@@ -120,6 +120,10 @@ class HybridSteps:
         if reason := obstacle(config):
             raise CheckpointError(f"this model cannot be run without mamba-ssm: {reason}")
         weights = _checked(config, state, dtype)
+        self.weights_bytes = sum(
+            {t.data_ptr(): t.numel() * t.element_size() for t in weights.values()}.values()
+        )
+        """Of the parameters, tied ones once."""
         self._embedding = weights["backbone.embedding.weight"]
         self._head = weights.get("lm_head.weight", self._embedding)
         self.vocab_size = vocab_size

@@ -1,0 +1,262 @@
+"""The process that measures one point: `python -m mambabench.bench.child`, a job on stdin, events on stdout.
+
+It is started anew for every replicate, so that no figure depends on what was measured before it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+
+from mambabench.bench.fake import PREFIX, FakeDecoder, FakeSpec
+from mambabench.bench.jobs import CeilingsJob, CertifyJob, Job, MeasureJob, ModelJob
+from mambabench.launch.inside import begin
+from mambabench.speed_schema import MemoryRecord, ReplicateRecord
+
+if TYPE_CHECKING:
+    from mambabench.bench.decoders import Decoder
+    from mambabench.bench.measure import Measured
+    from mambabench.bench.memory import MemoryMeter
+    from mambabench.bench.sizes import ModelSizes
+    from mambabench.models.base import LoadedModel
+    from mambabench.models.plan import CheckpointPlan
+
+Tell = Callable[..., None]
+"""Writes an event: its name, and what it holds by name."""
+
+
+def main() -> int:
+    """Do the job on stdin; the exit code is 0 whenever its outcome was written."""
+    channel = begin()
+
+    def tell(event: str, **held: Any) -> None:
+        channel.send({"event": event, **held})
+
+    job = TypeAdapter[Job](Job).validate_python(channel.job)
+    try:
+        if isinstance(job, MeasureJob):
+            _measure(job, tell)
+        elif isinstance(job, CertifyJob):
+            _certify(job, tell)
+        else:
+            _ceilings(job, tell)
+    except Exception as error:
+        _tell_failure(error, tell)
+    return 0
+
+
+def _tell_failure(error: Exception, tell: Tell) -> None:
+    import traceback
+
+    from mambabench.bench.failures import classify
+    from mambabench.errors import MambabenchError
+
+    if not isinstance(error, MambabenchError):
+        traceback.print_exception(error)
+    found = classify(error)
+    tell(
+        "failed",
+        status=found.status,
+        detail=found.detail,
+        requested_bytes=found.requested_bytes,
+        allocated_bytes=found.allocated_bytes,
+    )
+
+
+def _measure(job: MeasureJob, tell: Tell) -> None:
+    began_s = time.perf_counter()
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    load_average = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    from mambabench.bench.clock import clock_for
+    from mambabench.bench.measure import Measured, measure
+    from mambabench.bench.memory import meter_for
+
+    meter, found = meter_for(job.device), Measured()
+    decoder, load_s, sizes = _loaded(job, meter, tell)
+    measure(
+        decoder,
+        _prompts(job, decoder),
+        gen_len_tokens=job.point.gen_len_tokens,
+        repeats=job.repeats,
+        max_time_s=job.max_time_s,
+        clock=clock_for(job.device),
+        meter=meter,
+        found=found,
+        on_repeat=lambda repeat: tell("repeat", repeat=repeat.model_dump(mode="json")),
+    )
+    memory = _memory(job, decoder, found, sizes)
+    trained = None if sizes is None else sizes.training_length_tokens
+    wrong = _contradiction(memory)
+    record = ReplicateRecord(
+        fingerprint=job.fingerprint,
+        kind=job.kind,
+        point=job.point,
+        replicate=job.replicate,
+        order=job.order,
+        status="failed" if wrong else "ok",
+        detail=wrong,
+        past_training_length=trained is not None
+        and job.point.prompt_len_tokens + job.point.gen_len_tokens > trained,
+        implementation=decoder.implementation,
+        kernel_path=decoder.kernel_path,
+        repeats=tuple(found.repeats),
+        warmup=found.warmup,
+        load_s=load_s,
+        first_call_s=found.first_call_s,
+        capture_s=getattr(decoder, "capture_s", None),
+        memory=memory,
+        certificate=job.certificate,
+        load_average=load_average,
+        started_utc=started,
+        wall_s=time.perf_counter() - began_s,
+    )
+    tell("record", record=record.model_dump(mode="json"))
+
+
+def _loaded(job: MeasureJob, meter: MemoryMeter, tell: Tell) -> tuple[Decoder, float, ModelSizes | None]:
+    """Load the model in its arm; return it with the time that this took and the model's sizes."""
+    from mambabench.bench.sizes import fake_sizes, sizes_of
+
+    if job.model.startswith(PREFIX):
+        import torch
+
+        torch.zeros(1)
+        tell("baseline", baseline_bytes=meter.baseline())
+        return FakeDecoder(FakeSpec.parse(job.model)), 0.0, fake_sizes(job.model)
+    from mambabench.bench.decoders import build_decoder
+    from mambabench.models.load import load
+    from mambabench.models.locate import locate
+    from mambabench.registry import resolve
+
+    plan = _plan(job)
+    _import_ahead(plan)
+    tell("baseline", baseline_bytes=meter.baseline())
+    if job.budget_bytes is not None and job.device.startswith("cuda"):
+        from mambabench.bench.memory import CudaMemory, emulate_budget
+
+        assert isinstance(meter, CudaMemory)
+        emulate_budget(job.device, job.budget_bytes, context_bytes=meter.context_bytes)
+    began_s = time.perf_counter()
+    model = load(plan)
+    load_s = time.perf_counter() - began_s
+    tell("loaded", load_s=load_s)
+    decoder = build_decoder(
+        model,
+        arm=job.point.arm,
+        attention=job.point.attention,
+        prefill_chunk_tokens=job.point.prefill_chunk_tokens,
+    )
+    ref = resolve(job.model, need_weights=job.weights == "pretrained")
+    return decoder, load_s, sizes_of(ref, locate(ref, job.weights))
+
+
+def _plan(job: ModelJob) -> CheckpointPlan:
+    from mambabench.models.load import check
+    from mambabench.registry import resolve
+
+    return check(
+        resolve(job.model, need_weights=job.weights == "pretrained"),
+        weights=job.weights,
+        dtype=job.dtype,
+        device=job.device,
+        seed=job.seed,
+        need_tokenizer=False,
+    )
+
+
+def _import_ahead(plan: CheckpointPlan) -> None:
+    """Import what loading would import, so that libraries count to the baseline and not to the model."""
+    import torch
+
+    from mambabench.models import architecture, steps
+    from mambabench.models.kernel_paths import kernel_path
+
+    assert callable(steps.steps_for)
+    assert callable(kernel_path)
+    if plan.architecture is not None:
+        architecture.model_class(plan.architecture)
+    # The first product makes the libraries' buffers.
+    square = torch.ones(256, 256, device=plan.device)
+    (square @ square).sum().item()
+
+
+def _prompts(job: MeasureJob, decoder: Decoder) -> Any:
+    import torch
+
+    point = job.point
+    shape = (point.batch_size, point.prompt_len_tokens)
+    generator = torch.Generator().manual_seed(job.seed)
+    return torch.randint(decoder.vocab_size, shape, generator=generator).to(decoder.device)
+
+
+def _memory(job: MeasureJob, decoder: Decoder, found: Measured, sizes: ModelSizes | None) -> MemoryRecord:
+    from mambabench.bench.sizes import layout_for
+
+    peak = found.peak
+    assert peak is not None
+    spec = None
+    if sizes is not None:
+        layout = layout_for(decoder.implementation.split()[0], job.point.dtype, sizes)
+        spec = job.point.batch_size * sizes.state_bytes(layout, length_tokens=found.state_tokens)
+    return MemoryRecord(
+        weights_bytes=decoder.weights_bytes,
+        state_bytes=found.state_bytes,
+        state_bytes_spec=spec,
+        baseline_bytes=peak.baseline_bytes,
+        peak_bytes=peak.peak_bytes,
+        peak_reserved_bytes=peak.reserved_bytes,
+        peak_process_bytes=peak.process_bytes,
+        budget_bytes=job.budget_bytes,
+    )
+
+
+def _contradiction(memory: MemoryRecord) -> str:
+    """Say that the live state is not what the specification says; empty where it is."""
+    if memory.state_bytes_spec in (None, memory.state_bytes):
+        return ""
+    return (
+        f"the live state takes {memory.state_bytes:,} bytes, and by the architecture's sizes it should take "
+        f"{memory.state_bytes_spec:,}: one of the two is wrong"
+    )
+
+
+def _certify(job: CertifyJob, tell: Tell) -> None:
+    from mambabench.bench.agreement import require_agreement
+    from mambabench.bench.decoders import StatefulDecoder, build_decoder
+    from mambabench.bench.failures import UnsupportedError
+    from mambabench.models.certificate import certify
+    from mambabench.models.load import load
+
+    if job.model.startswith(PREFIX):
+        tell("certificate", certificate=None)
+        return
+    plan = _plan(job)
+    model: LoadedModel = load(plan)
+    certificate = certify(model, fingerprint=plan.fingerprint)
+    for arm, attention in job.arms:
+        try:
+            decoder = build_decoder(model, arm=arm, attention=attention)
+        except UnsupportedError:
+            continue
+        # The certificate is about these; drawn ids are not the best ones.
+        if isinstance(decoder, StatefulDecoder) or arm == "sampled":
+            continue
+        require_agreement(decoder, model, arm=arm)
+    tell("certificate", certificate=None if certificate is None else certificate.model_dump(mode="json"))
+
+
+def _ceilings(job: CeilingsJob, tell: Tell) -> None:
+    from mambabench.bench.ceilings import measure
+
+    found = measure(job.device, job.dtype, weights_bytes_hint=job.weights_bytes_hint, round=job.round)
+    tell("ceilings", ceilings=found.model_dump(mode="json"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

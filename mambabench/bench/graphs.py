@@ -1,0 +1,121 @@
+"""One CUDA graph a token: a step's launches are recorded once and replayed as a whole.
+
+The steps are those of `mambabench.bench.shipped` over a cache that stays at its addresses, for Mamba and
+Transformers alike. What is recorded reads the ids where it puts the next ones, so that a replay needs
+nothing from the host.
+
+    decoder = GraphDecoder(stepped, cuda_recorder(device))
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from mambabench.bench.shipped import SteppedDecoder
+
+Recorder = Callable[[Callable[[], None]], Callable[[], None]]
+"""Records what a function launches and returns a function that launches it again."""
+
+_WARM_CALLS = 3
+_LONGEST_TRIAL_TOKENS = 16
+
+
+def cuda_recorder(device: torch.device) -> Recorder:
+    """Return a recorder of CUDA graphs."""
+
+    def record(work: Callable[[], None]) -> Callable[[], None]:
+        # Libraries allocate and tune in their first calls, which must not be recorded.
+        cuda: Any = torch.cuda
+        stream = cuda.Stream(device)
+        stream.wait_stream(cuda.current_stream(device))
+        with cuda.stream(stream):
+            for _ in range(_WARM_CALLS):
+                work()
+        cuda.current_stream(device).wait_stream(stream)
+        graph = cuda.CUDAGraph()
+        with cuda.graph(graph):
+            work()
+        replay: Callable[[], None] = graph.replay
+        return replay
+
+    return record
+
+
+class GraphDecoder:
+    """A stepped decoder whose steps are replayed; see `mambabench.bench.decoders.Decoder`.
+
+    Args:
+        inner: its prefill runs as it is, its step is recorded.
+        record: makes a replay of a function.
+    """
+
+    def __init__(self, inner: SteppedDecoder, record: Recorder) -> None:
+        inner.static = True
+        self._inner, self._record = inner, record
+        self.device, self.vocab_size = inner.device, inner.vocab_size
+        self.weights_bytes = inner.weights_bytes
+        self.implementation = inner.implementation
+        self.capture_s = 0.0
+        """What recording took."""
+        self._ids = torch.empty(0)
+        self._replay: Callable[[], None] = _nothing
+
+    @property
+    def kernel_path(self) -> str:
+        """What computes the scan or the attention."""
+        return f"{self._inner.kernel_path}, CUDA graph"
+
+    def prepare(self, *, batch_size: int, prompt_len_tokens: int, gen_len_tokens: int) -> None:
+        """Allocate the cache and record a step."""
+        self._inner.prepare(
+            batch_size=batch_size, prompt_len_tokens=prompt_len_tokens, gen_len_tokens=gen_len_tokens
+        )
+        length = min(prompt_len_tokens, _LONGEST_TRIAL_TOKENS)
+        trial = torch.ones(batch_size, length, dtype=torch.int64, device=self.device)
+        self._ids = self._inner.prefill(trial).clone()
+        began_s = time.perf_counter()
+        with torch.inference_mode():
+            self._replay = self._record(lambda: self._inner.step_in_place(self._ids))
+        self.capture_s = time.perf_counter() - began_s
+
+    def prefill(self, prompts: Tensor) -> Tensor:
+        """Forward prompts [B, L] from nothing."""
+        with torch.inference_mode():
+            self._ids.copy_(self._inner.prefill(prompts))
+        return self._ids
+
+    def step(self, ids: Tensor) -> Tensor:
+        """Replay a step; the returned ids are overwritten by the next one."""
+        if ids is not self._ids:
+            self._ids.copy_(ids)
+        self._replay()
+        return self._ids
+
+    def keep(self) -> None:
+        """Copy the cache."""
+        self._inner.keep()
+
+    def rewind(self) -> Tensor:
+        """Go back to the copy."""
+        with torch.inference_mode():
+            self._ids.copy_(self._inner.rewind())
+        return self._ids
+
+    def state_bytes(self) -> int:
+        """Walk the cache's tensors, spare room included."""
+        return self._inner.state_bytes()
+
+    @property
+    def state_tokens(self) -> int:
+        """Tokens of each sequence that the cache has room for."""
+        return self._inner.state_tokens
+
+
+def _nothing() -> None:
+    """Stand for a step before one is recorded."""
