@@ -258,9 +258,13 @@ def test_a_device_by_its_name() -> None:
 
 
 def test_neither_clock_nor_meter_imports_torch() -> None:
-    program = (
-        "import sys; from mambabench.bench.clock import clock_for; "
-        "from mambabench.bench.memory import meter_for; clock_for('cpu').mark(); meter_for('cpu').baseline(); print('torch' in sys.modules)"
-    )
+    program = """
+import sys
+from mambabench.bench.clock import clock_for
+from mambabench.bench.memory import meter_for
+clock_for("cpu").mark()
+meter_for("cpu").baseline()
+print("torch" in sys.modules)
+"""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -1,0 +1,1 @@
+"""Processes that a run starts: one at a time, waited for without disturbing what they measure."""
