@@ -104,7 +104,7 @@ class ModelSizes:
         A scan's state: d_inner * d_state a layer. A window: d_inner channels with Mamba-1, and those of B and
         C besides with Mamba-2. Keys and values: 2 * kv_heads * head_dim a layer and token.
         """
-        layout = self._held(layout)
+        layout = self.held(layout)
         less = layout.conv_columns_less
         windows = self.conv_elements_per_column * (self.d_conv - less)
         windows += self.attention_conv_elements_per_column * (self.attention_d_conv - less)
@@ -113,7 +113,7 @@ class ModelSizes:
 
     def kv_bytes_per_token(self, layout: StateLayout) -> int:
         """Return the bytes by which one sequence's state grows with each token."""
-        return self.kv_elements_per_token * self._held(layout).kv_itemsize
+        return self.kv_elements_per_token * self.held(layout).kv_itemsize
 
     def prefill_flops(self, length_tokens: int) -> float:
         """Return the operations of matrix products over one prompt.
@@ -215,7 +215,7 @@ class ModelSizes:
         """Return the number of one attention layer's scores: [batch, heads, queries, keys]."""
         return batch_size * self.n_attention_heads * queries * keys
 
-    def _held(self, layout: StateLayout) -> StateLayout:
+    def held(self, layout: StateLayout) -> StateLayout:
         """Return the layout of this model's state, where its kind differs from the rest."""
         if self.family == FAKE_FAMILY:
             return _FAKE_LAYOUT
@@ -232,7 +232,7 @@ _FAKE_LAYOUT = StateLayout(0, 1, 1, 1)
 """A fake model's state is counted in bytes."""
 
 
-def layout_for(implementation: str, dtype: str) -> StateLayout:
+def layout_for(implementation: str, dtype: str, sizes: ModelSizes | None = None) -> StateLayout:
     """Return how an implementation holds states.
 
     mambabench keeps windows and scan states in fp32, and no column that the next token pushes out;
@@ -242,6 +242,7 @@ def layout_for(implementation: str, dtype: str) -> StateLayout:
     Args:
         implementation: "mambabench", "transformers" or "mamba_ssm".
         dtype: of the weights.
+        sizes: of the model, where its own kind of state is to show; its methods mind it by themselves.
 
     Raises:
         ValueError: another implementation.
@@ -254,7 +255,8 @@ def layout_for(implementation: str, dtype: str) -> StateLayout:
     }
     if implementation not in known:
         raise ValueError(f"no implementation '{implementation}'")
-    return StateLayout(*known[implementation], implementation)
+    layout = StateLayout(*known[implementation], implementation)
+    return layout if sizes is None else sizes.held(layout)
 
 
 def sizes_of(ref: ModelRef, located: Located) -> ModelSizes | None:
