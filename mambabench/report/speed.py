@@ -275,10 +275,11 @@ def _shares(
     from mambabench.bench.sizes import layout_for
 
     decode = prefill = None
-    if tpot_s is not None and lines.bytes_per_s is not None:
+    # A fake model has no weights to read or to multiply with, and then there is no ceiling.
+    if tpot_s is not None and lines.bytes_per_s is not None and sizes.n_read_parameters:
         ceiling = decode_ceiling_tokens_per_s(
             sizes,
-            layout_for(library_of(measured[0]), point.dtype),
+            layout_for(library_of(measured[0]), point.dtype, sizes),
             point.dtype,
             batch_size=point.batch_size,
             # Steps are averaged, and so is their depth.
@@ -286,7 +287,7 @@ def _shares(
             bytes_per_s=lines.bytes_per_s,
         )
         decode = tpot_s.inverse(point.batch_size / ceiling)
-    if ttft_s is not None and lines.flops_per_s is not None:
+    if ttft_s is not None and lines.flops_per_s is not None and sizes.n_matmul_parameters:
         least_s = prefill_ceiling_s(sizes, point.prompt_len_tokens, point.batch_size, lines.flops_per_s)
         prefill = ttft_s.inverse(least_s)
     return decode, prefill

@@ -14,6 +14,7 @@ from mambabench.speed_schema import PointRecord, ReplicateRecord
 PAST_TRAINING = "past training length"
 NOT_STEADY = "warm-up not steady"
 FEW_REPEATS = "fewer than 10 repeats"
+FEW_PREFILLS = "fewer than 10 prefills"
 SHORT = "less than 1 s timed"
 OUTLIERS = "outliers"
 FEW_TOKENS = "fewer than 64 tokens generated"
@@ -32,6 +33,7 @@ ADVICE: dict[str, str] = {
     PAST_TRAINING: "speed and memory are real, answers would not be; end `--prompt-len` earlier",
     NOT_STEADY: "times still changed when the first repeat began; raise `--repeats`, stop other programs",
     FEW_REPEATS: "too few for a published figure; raise `--repeats` or `--max-time`",
+    FEW_PREFILLS: "later repeats decoded alone, as prefills are long; raise `--max-time`",
     SHORT: "too short to average over the machine's noise; raise `--repeats` or `--gen-len`",
     OUTLIERS: "repeats 10 median deviations off are kept, medians bear them; raise `--repeats` if in doubt",
     FEW_TOKENS: "not for publication; use `--gen-len 64` or more",
@@ -80,6 +82,7 @@ def flags_of(
         PAST_TRAINING: any(r.past_training_length for r in records),
         NOT_STEADY: any(r.warmup is not None and not r.warmup.steady for r in speed),
         FEW_REPEATS: any(len(r.repeats) < _N_REPEATS for r in speed),
+        FEW_PREFILLS: any(_n_prefills(r) < _N_REPEATS <= len(r.repeats) for r in speed),
         SHORT: any(_timed_s(r) < _TIMED_S for r in speed),
         OUTLIERS: any(has_outlier(v) for r in speed for v in _series(r)),
         FEW_TOKENS: bool(speed) and point.gen_len_tokens < _N_TOKENS,
@@ -100,6 +103,10 @@ def flags_of(
 def _series(record: ReplicateRecord) -> list[list[float]]:
     first = [r.ttft_s for r in record.repeats if r.ttft_s is not None]
     return [first, [r.tpot_s for r in record.repeats if r.itl_s]]
+
+
+def _n_prefills(record: ReplicateRecord) -> int:
+    return sum(r.ttft_s is not None for r in record.repeats)
 
 
 def _timed_s(record: ReplicateRecord) -> float:
