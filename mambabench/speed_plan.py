@@ -156,8 +156,8 @@ def _rough_s(plan: SpeedPlan, point: PointRecord, sizes: ModelSizes, layout: Sta
 def _layout(point: PointRecord, sizes: ModelSizes) -> StateLayout:
     own = point.arm in ("eager", "sampled") and point.attention in ("sdpa", "none")
     if point.device != "cpu" and "mamba" in sizes.family and importlib.util.find_spec("mamba_ssm"):
-        return layout_for("mamba_ssm", point.dtype, sizes)
-    return layout_for("mambabench" if own else "transformers", point.dtype, sizes)
+        return layout_for("mamba_ssm", point.dtype)
+    return layout_for("mambabench" if own else "transformers", point.dtype)
 
 
 def _weights(refs: Sequence[ModelRef], options: SpeedOptions) -> tuple[WeightsKind, list[str]]:
