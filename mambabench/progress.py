@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SECONDS_BETWEEN_LINES = 60.0
+_UNIT = "requests"
+_FRAMES_PER_S = 10
+# Where others are measured, drawing must not take their time.
+_QUIET_FRAMES_PER_S = 0.5
 
 
 class Progress(Protocol):
@@ -27,7 +31,7 @@ class Progress(Protocol):
         ...
 
     def advance(self, n: int) -> None:
-        """Add `n` finished requests."""
+        """Add `n` finished units."""
         ...
 
     def note(self, text: str) -> None:
@@ -39,15 +43,26 @@ class LinePerMinute:
     """A line of text a minute, for logs.
 
     Args:
-        total: requests of the whole work.
+        total: units of the whole work.
         label: begins every line.
         stream: where the lines go.
         clock: seconds, monotonic; replaced in tests.
+        unit: what is counted.
+        left: seconds that the rest takes; by the count where it is not given.
     """
 
     def __init__(
-        self, total: int, label: str, stream: TextIO, clock: Callable[[], float] = time.monotonic
+        self,
+        total: int,
+        label: str,
+        stream: TextIO,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        unit: str = _UNIT,
+        left: Callable[[], float] | None = None,
     ) -> None:
+        self._unit = unit
+        self._left = left
         self._total = total
         self._label = label
         self._stream = stream
@@ -61,7 +76,7 @@ class LinePerMinute:
         self._text = text
 
     def advance(self, n: int) -> None:
-        """Add finished requests; write a line when the last is a minute old."""
+        """Add finished units; write a line when the last is a minute old."""
         self._done += n
         now_s = self._clock()
         if now_s - self._line_at_s < _SECONDS_BETWEEN_LINES:
@@ -69,9 +84,11 @@ class LinePerMinute:
         self._line_at_s = now_s
         elapsed_s = now_s - self._began_s
         left_s = elapsed_s * (self._total - self._done) / self._done if self._done else 0.0
+        if self._left is not None:
+            left_s = self._left()
         share = 100 * self._done / max(self._total, 1)
         self._write(
-            f"{self._label}: {self._done}/{self._total} requests ({share:.0f}%), "
+            f"{self._label}: {self._done}/{self._total} {self._unit} ({share:.0f}%), "
             f"{_duration(elapsed_s)} gone, about {_duration(left_s)} left; {self._text}"
         )
 
@@ -87,7 +104,7 @@ class LinePerMinute:
 class _Bar:
     """A live bar drawn by rich."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, unit: str, left: Callable[[], float] | None) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -102,14 +119,16 @@ class _Bar:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("requests"),
+            TextColumn(unit),
             TimeElapsedColumn(),
             TextColumn("left:"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn() if left is None else TextColumn("{task.fields[left]}"),
+            refresh_per_second=_FRAMES_PER_S if left is None else _QUIET_FRAMES_PER_S,
             console=Console(stderr=True),
             transient=True,
         )
-        self._task = self._progress.add_task("", total=total)
+        self._left = left
+        self._task = self._progress.add_task("", total=total, left="")
 
     def __enter__(self) -> _Bar:
         self._progress.start()
@@ -119,28 +138,36 @@ class _Bar:
         self._progress.stop()
 
     def stage(self, text: str) -> None:
-        self._progress.update(self._task, description=text)
+        self._progress.update(self._task, description=text, left=self._rest())
 
     def advance(self, n: int) -> None:
-        self._progress.advance(self._task, n)
+        self._progress.update(self._task, advance=n, left=self._rest())
 
     def note(self, text: str) -> None:
         self._progress.console.print(text, highlight=False)
 
+    def _rest(self) -> str:
+        return "" if self._left is None else f"about {_duration(self._left())}"
+
 
 @contextmanager
-def progress(total: int, label: str) -> Iterator[Progress]:
+def progress(
+    total: int, label: str, *, unit: str = _UNIT, left: Callable[[], float] | None = None
+) -> Iterator[Progress]:
     """Show progress on stderr for as long as the block runs.
 
     Args:
-        total: requests of the whole work.
+        total: units of the whole work.
         label: names the work in lines of a log.
+        unit: what is counted.
+        left: seconds that the rest takes, asked whenever something has ended; given by work that is
+            measured, so that the bar is then drawn seldom. By the count where it is not given.
     """
     if sys.stderr.isatty():
-        with _Bar(total) as bar:
+        with _Bar(total, unit, left) as bar:
             yield bar
     else:
-        yield LinePerMinute(total, label, sys.stderr)
+        yield LinePerMinute(total, label, sys.stderr, unit=unit, left=left)
 
 
 def _duration(seconds: float) -> str:
