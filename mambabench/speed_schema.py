@@ -140,7 +140,9 @@ class PowerRecord(Record):
     """Energy of one loop of decoding on a GPU, in a process of its own."""
 
     energy_j: float
-    """Difference of the total-energy counter."""
+    """Of the card, in the loop."""
+    energy_from: Literal["counter", "samples"] = "counter"
+    """Whether it is a difference of the card's energy counter, or an integral of samples of its power."""
     duration_s: float
     n_tokens: int
     """Generated in the loop, all sequences together."""
