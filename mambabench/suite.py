@@ -20,7 +20,6 @@ whole, against the index of lm-eval's tasks, and all its mistakes are reported a
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,11 +27,11 @@ from typing import Literal
 
 import yaml
 
-from mambabench import assets
-from mambabench.errors import ConfigError, UnknownNameError, UsageError
+from mambabench.errors import ConfigError
 from mambabench.fingerprint import digest
 from mambabench.schema import Record
 from mambabench.suite_check import SuiteChecker
+from mambabench.suite_file import declared_kind, read_suite, require_kind, shipped, syntax_mistake
 from mambabench.taskindex import TaskIndex
 
 _MOST_NAMED = 3
@@ -79,34 +78,19 @@ def load_suite(name_or_path: str | Path, *, index: TaskIndex | None = None) -> S
 
     Raises:
         UnknownNameError: for a name that is not shipped, with the closest ones.
-        UsageError: for a file that cannot be read.
+        UsageError: for a file that cannot be read, or a suite that another command runs.
         ConfigError: with every mistake in the file.
     """
-    text = str(name_or_path)
-    is_path = (
-        isinstance(name_or_path, Path) or text.endswith((".yaml", ".yml")) or os.sep in text or "/" in text
-    )
-    path = Path(text) if is_path else assets.suites_dir() / f"{text}.yaml"
-    if not is_path and text not in _shipped():
-        raise UnknownNameError.for_name("suite", text, _shipped())
-    try:
-        content = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UsageError(
-            f"no suite file {path}", hint="`mambabench suites` lists the suites that come with the package."
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise UsageError(
-            f"suite file {path} cannot be read: {why}", hint="A suite is a YAML file with the key 'tasks'."
-        ) from error
+    content, path = read_suite(name_or_path)
+    require_kind(content, name_or_path, ["zeroshot"])
     return _parse(content, path, index or TaskIndex.load())
 
 
 def list_suites() -> list[Suite]:
-    """Return the shipped suites by name."""
+    """Return the shipped suites of tasks by name."""
     index = TaskIndex.load()
-    return [load_suite(name, index=index) for name in _shipped()]
+    names = [name for name in shipped() if declared_kind(read_suite(name)[0]) == "zeroshot"]
+    return [load_suite(name, index=index) for name in names]
 
 
 def suite_from_tasks(tasks: Sequence[str], *, num_fewshot: int | None = None) -> Suite:
@@ -135,16 +119,12 @@ def suite_from_tasks(tasks: Sequence[str], *, num_fewshot: int | None = None) ->
     return _suite({**plain, "name": re.sub(r"[^\w.+-]", "_", name), "title": ", ".join(tasks)}, None)
 
 
-def _shipped() -> list[str]:
-    return sorted(path.stem for path in assets.suites_dir().glob("*.yaml"))
-
-
 def _parse(content: str, path: Path, index: TaskIndex) -> Suite:
     checker = SuiteChecker(index)
     try:
         document = checker.parse(content)
     except yaml.YAMLError as error:
-        raise ConfigError(str(path), [_syntax_mistake(error)], hint=_EXAMPLE) from None
+        raise ConfigError(str(path), [syntax_mistake(error)], hint=_EXAMPLE) from None
     plain = checker.check(document, default_name=path.stem)
     if checker.mistakes:
         raise ConfigError(str(path), checker.mistakes, hint=_EXAMPLE)
@@ -155,10 +135,3 @@ def _suite(plain: dict[str, object], path: Path | None) -> Suite:
     suite = Suite.model_validate({**plain, "path": path, "sha256": ""})
     asked = [[t.task, list(t.metrics), t.num_fewshot] for t in suite.tasks]
     return suite.model_copy(update={"sha256": digest({"kind": suite.kind, "tasks": asked})})
-
-
-def _syntax_mistake(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or "not YAML"
-    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
-    return f"{where}{problem}"

@@ -2,61 +2,37 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from mambabench.errors import closest
+from mambabench.yaml_check import YamlChecker, kind_of
 
 if TYPE_CHECKING:
     from mambabench.taskindex import TaskEntry, TaskIndex
 
 _SUITE_KEYS = ("name", "title", "description", "kind", "reference", "tasks")
 _TASK_KEYS = ("task", "metrics", "num_fewshot", "label", "chance")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
-class SuiteChecker:
+class SuiteChecker(YamlChecker):
     """Reads one suite; `mistakes` holds a sentence for each thing wrong with it."""
 
     def __init__(self, index: TaskIndex) -> None:
+        super().__init__()
         self.index = index
-        self.mistakes: list[str] = []
-        self._visited: list[yaml.Node] = []
-
-    def parse(self, content: str) -> Any:
-        """Return the YAML's plain content, noting keys that stand twice in one mapping.
-
-        Raises:
-            yaml.YAMLError: when it is no YAML.
-        """
-        loader = yaml.SafeLoader(content)
-        try:
-            node = loader.get_single_node()
-            if node is None:
-                return None
-            self._note_repeated_keys(node)
-            return loader.construct_document(node)
-        finally:
-            loader.dispose()
 
     def check(self, document: Any, *, default_name: str) -> dict[str, Any]:
         """Return the suite with defaults filled in; meaningless when there are mistakes."""
         if not isinstance(document, dict):
             self.mistakes.append("the file holds no mapping with the key 'tasks'")
             return {}
-        self._unknown_keys(document, _SUITE_KEYS, "")
-        name = self._text(document, "name", default_name, "")
-        if not _NAME.fullmatch(name):
-            self.mistakes.append(f"'name': '{name}' may hold letters, digits and . _ + - only")
+        self.unknown_keys(document, _SUITE_KEYS, "")
+        name = self.name(document, default_name)
         if document.get("kind", "zeroshot") != "zeroshot":
             self.mistakes.append(f"'kind': '{document['kind']}' is not 'zeroshot'")
         return {
             "name": name,
-            "title": self._text(document, "title", name, ""),
-            "description": self._text(document, "description", "", "").strip(),
+            "title": self.text(document, "title", name, ""),
+            "description": self.text(document, "description", "", "").strip(),
             "reference": self._reference(document.get("reference")),
             "tasks": self._tasks(document),
         }
@@ -107,12 +83,12 @@ class SuiteChecker:
         name = item.get("task")
         named = isinstance(name, str) and name != ""
         where = f"task '{name}'" if named else where
-        self._unknown_keys(item, _TASK_KEYS, f"{where}: ")
+        self.unknown_keys(item, _TASK_KEYS, f"{where}: ")
         entry: TaskEntry | None = None
         if "task" not in item:
             self.mistakes.append(f"{where}: 'task' is missing")
         elif not named:
-            self.mistakes.append(f"{where}: 'task' must be text, not {_kind(name)}")
+            self.mistakes.append(f"{where}: 'task' must be text, not {kind_of(name)}")
         elif name not in self.index:
             close = self.index.closest(str(name))
             self.mistakes.append(
@@ -122,7 +98,7 @@ class SuiteChecker:
             entry = self.index.get(str(name))
         metrics = self._metrics(item, entry, where)
         num_fewshot = self._num_fewshot(item.get("num_fewshot"), entry, where)
-        label = self._text(item, "label", "", f"{where}: ") or None
+        label = self.text(item, "label", "", f"{where}: ") or None
         chance = self._chance(item.get("chance"), metrics, where)
         if entry is None:
             return None
@@ -145,7 +121,7 @@ class SuiteChecker:
         given = item["metrics"]
         metrics = [given] if isinstance(given, str) else given
         if not isinstance(metrics, list) or not metrics or not all(isinstance(m, str) for m in metrics):
-            self.mistakes.append(f"{where}: 'metrics' must be a list of names, not {_kind(given)}")
+            self.mistakes.append(f"{where}: 'metrics' must be a list of names, not {kind_of(given)}")
             return []
         for metric in dict.fromkeys(metrics):
             if metrics.count(metric) > 1:
@@ -158,7 +134,7 @@ class SuiteChecker:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            shown = value if isinstance(value, int | float | str) else _kind(value)
+            shown = value if isinstance(value, int | float | str) else kind_of(value)
             self.mistakes.append(f"{where}: 'num_fewshot' must be a whole number from 0, not {shown!r}")
             return None
         if value > 0 and entry is not None:
@@ -173,7 +149,7 @@ class SuiteChecker:
         if value is None:
             return None
         if not isinstance(value, dict):
-            self.mistakes.append(f"{where}: 'chance' must map metrics to numbers, not {_kind(value)}")
+            self.mistakes.append(f"{where}: 'chance' must map metrics to numbers, not {kind_of(value)}")
             return None
         for metric, number in value.items():
             if metrics and metric not in metrics:
@@ -189,7 +165,7 @@ class SuiteChecker:
             return []
         names = [value] if isinstance(value, str) else value
         if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-            self.mistakes.append(f"'reference' must name a source or list several, not {_kind(value)}")
+            self.mistakes.append(f"'reference' must name a source or list several, not {kind_of(value)}")
             return []
         from mambabench.references import sources
 
@@ -198,43 +174,3 @@ class SuiteChecker:
             if name not in known:
                 self.mistakes.append(f"'reference': unknown source '{name}', known: {', '.join(known)}")
         return names
-
-    def _text(self, item: dict[Any, Any], key: str, default: str, where: str) -> str:
-        value = item.get(key, default)
-        if not isinstance(value, str):
-            self.mistakes.append(f"{where}'{key}' must be text, not {_kind(value)}")
-            return default
-        return value
-
-    def _unknown_keys(self, item: dict[Any, Any], known: Iterable[str], where: str) -> None:
-        for key in item:
-            if key not in known:
-                close = closest(str(key), list(known), count=1)
-                suffix = f", did you mean '{close[0]}'?" if close else f", known: {', '.join(known)}"
-                self.mistakes.append(f"{where}unknown key '{key}'{suffix}")
-
-    def _note_repeated_keys(self, node: yaml.Node) -> None:
-        if node in self._visited:
-            return
-        self._visited.append(node)
-        if isinstance(node, yaml.MappingNode):
-            seen: set[str] = set()
-            for key, value in node.value:
-                name = str(key.value)
-                if name in seen:
-                    self.mistakes.append(f"line {key.start_mark.line + 1}: key '{name}' stands twice")
-                seen.add(name)
-                self._note_repeated_keys(value)
-        elif isinstance(node, yaml.SequenceNode):
-            for value in node.value:
-                self._note_repeated_keys(value)
-
-
-def _kind(value: Any) -> str:
-    """Say what a YAML value is in the words of someone who writes YAML."""
-    if value == []:
-        return "an empty list"
-    if isinstance(value, list):
-        return "a list of other things"
-    names = {dict: "a mapping", str: "text", bool: "true/false", type(None): "nothing"}
-    return names.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)

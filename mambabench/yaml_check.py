@@ -1,0 +1,92 @@
+"""Reading YAML that people write: every mistake is collected, none stops the search for the others.
+
+>>> checker = YamlChecker()
+>>> checker.unknown_keys(checker.parse("titel: x"), ("title",), "")
+>>> checker.mistakes
+["unknown key 'titel', did you mean 'title'?"]
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+
+from mambabench.errors import closest
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+class YamlChecker:
+    """Reads one document; `mistakes` holds a sentence for each thing wrong with it."""
+
+    def __init__(self) -> None:
+        self.mistakes: list[str] = []
+        self._visited: list[yaml.Node] = []
+
+    def parse(self, content: str) -> Any:
+        """Return the YAML's plain content, noting keys that stand twice in one mapping.
+
+        Raises:
+            yaml.YAMLError: when it is no YAML.
+        """
+        loader = yaml.SafeLoader(content)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            self._note_repeated_keys(node)
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+
+    def name(self, document: dict[Any, Any], default: str) -> str:
+        """Return the key 'name', which becomes part of file names."""
+        name = self.text(document, "name", default, "")
+        if not _NAME.fullmatch(name):
+            self.mistakes.append(f"'name': '{name}' may hold letters, digits and . _ + - only")
+        return name
+
+    def text(self, item: dict[Any, Any], key: str, default: str, where: str) -> str:
+        """Return a key's text, or the default when it is absent or something else."""
+        value = item.get(key, default)
+        if not isinstance(value, str):
+            self.mistakes.append(f"{where}'{key}' must be text, not {kind_of(value)}")
+            return default
+        return value
+
+    def unknown_keys(self, item: dict[Any, Any], known: Iterable[str], where: str) -> None:
+        """Note keys that mean nothing, with the closest one that does."""
+        for key in item:
+            if key not in known:
+                close = closest(str(key), list(known), count=1)
+                suffix = f", did you mean '{close[0]}'?" if close else f", known: {', '.join(known)}"
+                self.mistakes.append(f"{where}unknown key '{key}'{suffix}")
+
+    def _note_repeated_keys(self, node: yaml.Node) -> None:
+        if node in self._visited:
+            return
+        self._visited.append(node)
+        if isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in node.value:
+                name = str(key.value)
+                if name in seen:
+                    self.mistakes.append(f"line {key.start_mark.line + 1}: key '{name}' stands twice")
+                seen.add(name)
+                self._note_repeated_keys(value)
+        elif isinstance(node, yaml.SequenceNode):
+            for value in node.value:
+                self._note_repeated_keys(value)
+
+
+def kind_of(value: Any) -> str:
+    """Say what a YAML value is in the words of someone who writes YAML."""
+    if value == []:
+        return "an empty list"
+    if isinstance(value, list):
+        return "a list of other things"
+    names = {dict: "a mapping", str: "text", bool: "true/false", type(None): "nothing"}
+    return names.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
