@@ -127,6 +127,7 @@ def _ended_after(process: subprocess.Popen[bytes]) -> Iterator[None]:
                     process.wait(_GRACE_S)
             finally:
                 _signal_group(process, signal.SIGKILL)
+                process.wait()
             raise
 
 
@@ -291,6 +292,7 @@ class _Watched:
             return
         if now_bytes - self._baseline_bytes > self._budget_bytes:
             self._over_budget = True
+            self._limit_s = None
             _signal_group(self._process, signal.SIGKILL)
 
     def _event(self, line: bytes) -> None:

@@ -34,20 +34,19 @@ class Resident:
         self._page_bytes = os.sysconf("SC_PAGE_SIZE")
         self._files: dict[int, int] = {}
         self._children_s = time.monotonic()
-        self._psutil: psutil.Process | None = None
+        self._by_psutil: _ByPsutil | None = None
         if not self._open(pid):
-            import psutil
-
-            with suppress(psutil.Error):
-                self._psutil = psutil.Process(pid)
+            self._by_psutil = _ByPsutil(pid)
 
     def bytes(self) -> int:
         """Return what is resident now, of the process and its children; 0 when it has ended."""
-        if self._psutil is not None:
-            return _by_psutil(self._psutil)
         now_s = time.monotonic()
-        if now_s - self._children_s >= _CHILDREN_EVERY_S:
+        due = now_s - self._children_s >= _CHILDREN_EVERY_S
+        if due:
             self._children_s = now_s
+        if self._by_psutil is not None:
+            return self._by_psutil.bytes(find_children=due)
+        if due:
             self._find_children()
         return sum(self._of(pid) for pid in list(self._files))
 
@@ -92,12 +91,28 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _by_psutil(process: psutil.Process) -> int:
-    import psutil
+class _ByPsutil:
+    """The same on other systems.
 
-    total = 0
-    with suppress(psutil.Error):
-        for one in (process, *process.children(recursive=True)):
-            with suppress(psutil.Error):
-                total += int(one.memory_info().rss)
-    return total
+    Args:
+        pid: of the process.
+    """
+
+    def __init__(self, pid: int) -> None:
+        import psutil
+
+        self._error = psutil.Error
+        self._all: list[psutil.Process] = []
+        with suppress(psutil.Error):
+            self._all.append(psutil.Process(pid))
+
+    def bytes(self, *, find_children: bool) -> int:
+        """Return what is resident now, after looking for new children if asked to."""
+        if find_children and self._all:
+            with suppress(self._error):
+                self._all[1:] = self._all[0].children(recursive=True)
+        total = 0
+        for process in self._all:
+            with suppress(self._error):
+                total += int(process.memory_info().rss)
+        return total

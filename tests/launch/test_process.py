@@ -192,7 +192,10 @@ def test_before_a_baseline_nothing_is_bounded() -> None:
 
 
 @linux
-def test_memory_of_children_counts() -> None:
+@pytest.mark.parametrize("proc", [True, False])
+def test_memory_of_children_counts(proc: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not proc:
+        monkeypatch.setattr(Resident, "_open", lambda self, pid: False)
     program = (
         "import subprocess, threading\n"
         "def grow(): subprocess.run([sys.executable, '-c', "
