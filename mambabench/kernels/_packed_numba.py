@@ -15,7 +15,7 @@ import numpy.typing as npt
 from numba import njit
 from numba.extending import register_jitable
 
-from mambabench.kernels._address import floats_at
+from mambabench.kernels._address import copy, floats_at
 from mambabench.kernels._vector import FASTMATH, exp2, silu, softplus
 
 LANES = 256
@@ -88,10 +88,10 @@ def _windows(
             at = starts[row + 1] - past + k
             window_k = window[k * channels : (k + 1) * channels]
             if at >= starts[row]:
-                window_k[:] = x[at, column : column + channels]
+                copy(x[at, column : column + channels], window_k)
             elif before[row] != 0:
                 place = (at - starts[row] + past) * channels
-                window_k[:] = floats_at(before[row], past * channels)[place : place + channels]
+                copy(floats_at(before[row], past * channels)[place : place + channels], window_k)
             else:
                 window_k[:] = np.float32(0.0)
 
@@ -105,7 +105,7 @@ def _spread(source: _Array, n_states: int, left: int, right: int, work: _Array) 
         width = min(LANES, right - low)
         for n in range(n_states):
             at = (low - left) // LANES * size + n * LANES
-            work[at : at + width] = source[n * channels + low : n * channels + low + width]
+            copy(source[n * channels + low : n * channels + low + width], work[at : at + width])
 
 
 @register_jitable  # type: ignore[untyped-decorator]
@@ -117,7 +117,7 @@ def _collect(work: _Array, n_states: int, left: int, right: int, target: _Array)
         width = min(LANES, right - low)
         for n in range(n_states):
             at = (low - left) // LANES * size + n * LANES
-            target[n * channels + low : n * channels + low + width] = work[at : at + width]
+            copy(work[at : at + width], target[n * channels + low : n * channels + low + width])
 
 
 @register_jitable(fastmath=FASTMATH, error_model="numpy")  # type: ignore[untyped-decorator]

@@ -23,7 +23,7 @@ from pathlib import Path
 from mambabench.cache import cache_dir
 from mambabench.fingerprint import digest
 
-FAMILIES = ("mamba", "mamba2")
+PARTS = ("mamba", "mamba2", "program")
 _POLL_S = 0.02
 
 _child: subprocess.Popen[bytes] | None = None
@@ -32,7 +32,7 @@ _child: subprocess.Popen[bytes] | None = None
 def compile_ahead() -> None:
     """Start compiling in another process, unless this machine has done so before."""
     global _child
-    if _child is not None or all(_marker(family).exists() for family in FAMILIES):
+    if _child is not None or all(_marker(part).exists() for part in PARTS):
         return
     program = [sys.executable, "-c", "from mambabench.kernels.ahead import compile_now; compile_now()"]
     nowhere = subprocess.DEVNULL
@@ -42,13 +42,13 @@ def compile_ahead() -> None:
         atexit.register(_stop)
 
 
-def wait_for(family: str) -> None:
-    """Wait until the other process has compiled a family's loops; if it fails, they are compiled here.
+def wait_for(part: str) -> None:
+    """Wait until the other process has compiled some of the loops; if it fails, they are compiled here.
 
     Args:
-        family: "mamba" or "mamba2".
+        part: "mamba" or "mamba2" for the loops of a family, "program" for those of a few rows.
     """
-    while _child is not None and _child.poll() is None and not _marker(family).exists():
+    while _child is not None and _child.poll() is None and not _marker(part).exists():
         time.sleep(_POLL_S)
 
 
@@ -58,6 +58,7 @@ def compile_now() -> None:
     import torch
 
     from mambabench.kernels.packed import CpuKernels
+    from mambabench.kernels.program import Program
     from mambabench.kernels.rows import Rows
 
     kernels, starts = CpuKernels(), np.array([0, 2], np.int64)
@@ -74,6 +75,13 @@ def compile_now() -> None:
     kernels.ssd(torch.zeros(2, 8), x, 8, one, one, torch.zeros(1, 4), 1, starts, state, state)
     kernels.gate_norm(torch.zeros(2, 4), x, 4, row, 1e-5, 1)
     _mark("mamba2")
+    # Few runs need the rest soon, and none should be slowed by it.
+    with suppress(OSError, AttributeError):
+        os.nice(10)
+    program = Program(1, 1)
+    program.product(program.shared(1), torch.zeros(1, 1), program.shared(1))
+    program.run([], [])
+    _mark("program")
 
 
 def _stop() -> None:
@@ -82,15 +90,15 @@ def _stop() -> None:
         _child.wait()
 
 
-def _mark(family: str) -> None:
-    marker = _marker(family)
+def _mark(part: str) -> None:
+    marker = _marker(part)
     with suppress(OSError):
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.touch()
 
 
-def _marker(family: str) -> Path:
-    """Return the file that says that a family's loops are compiled: for this code, numba and processor."""
+def _marker(part: str) -> Path:
+    """Return the file that says that a part of the loops is compiled: for this code, numba and processor."""
     here = Path(__file__).parent
     sources = {p.name: [p.stat().st_size, p.stat().st_mtime_ns] for p in sorted(here.glob("*.py"))}
     made_by = {
@@ -101,4 +109,4 @@ def _marker(family: str) -> Path:
         "machine": [platform.node(), platform.machine()],
         "cache": os.environ.get("NUMBA_CACHE_DIR", ""),
     }
-    return cache_dir() / "kernels" / f"{digest(made_by)[:16]}-{family}"
+    return cache_dir() / "kernels" / f"{digest(made_by)[:16]}-{part}"

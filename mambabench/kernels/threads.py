@@ -11,6 +11,7 @@ numba's and OpenMP's threads spin, and beside other programs they lose most of t
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -37,10 +38,48 @@ def split(n_units: int, work: Callable[[int, int], None], *, threads: int | None
         part.result()
 
 
+def together(work: Callable[[int], None], threads: int, *, leave: Callable[[], None]) -> None:
+    """Call `work(0)` to `work(threads - 1)` at the same time, and wait for all of them.
+
+    Args:
+        work: may wait for the other calls.
+        threads: how many calls.
+        leave: ends all waiting of one call for another; called if this thread is interrupted.
+    """
+    # Two groups at once could each hold threads that the other waits for.
+    with _alone():
+        rest = []
+        try:
+            for thread in range(1, threads):
+                rest.append(_company(threads - 1).submit(work, thread))
+            work(0)
+        except BaseException:
+            leave()
+            raise
+        finally:
+            for part in rest:
+                part.result()
+
+
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="scan")
 
 
+@cache
+def _company(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="together")
+
+
+@cache
+def _alone() -> threading.Lock:
+    return threading.Lock()
+
+
+def _forget() -> None:
+    for made in (_pool, _company, _alone):
+        made.cache_clear()
+
+
 # Threads do not survive a fork, and a pool without them would wait forever.
-os.register_at_fork(after_in_child=_pool.cache_clear)
+os.register_at_fork(after_in_child=_forget)

@@ -10,6 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mambabench.kernels import ahead
+
+FEW_ROWS = 8
+_LARGE = 1_000_000
+"""Weights from which a product of ours gains more than its threads cost."""
+
 
 def row_starts(lengths: Sequence[int]) -> npt.NDArray[np.int64]:
     """Return where each row begins in an end-to-end layout, and the total, int64 [B + 1]."""
@@ -21,14 +27,37 @@ def row_starts(lengths: Sequence[int]) -> npt.NDArray[np.int64]:
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Multiply float32 activations [T, n] by a weight [m, n] of any float dtype; return float32 [T, m].
 
-    A processor with matrix units for a 16-bit dtype multiplies in it; for others the weight is widened,
-    this one only and just for now. In 32 bits the product is that of `torch.nn.functional.linear`.
+    A few rows on a CPU go through a product of ours, which reads a large weight as fast as memory gives it.
+    For more rows, a processor with matrix units for a 16-bit dtype multiplies in it; for others the weight
+    is widened, this one only and just for now. In 32 bits that product is `torch.nn.functional.linear`'s.
     """
+    if x.shape[0] <= FEW_ROWS and weight.numel() >= _LARGE and products_are_there(weight):
+        return _few_rows(x, weight, bias)
     if weight.dtype != x.dtype:
         if _multiplies(weight.dtype, weight.device):
             return functional.linear(x.to(weight.dtype), weight, _as(bias, weight.dtype)).to(x.dtype)
         weight = weight.to(x.dtype)
     return functional.linear(x, weight, _as(bias, x.dtype))
+
+
+def products_are_there(*weights: Tensor) -> bool:
+    """Tell whether `mambabench.kernels.program` has products with such weights."""
+    if not all(weight.is_cpu and weight.is_contiguous() for weight in weights):
+        return False
+    from mambabench.kernels.program import DTYPES
+
+    return all(weight.dtype in DTYPES for weight in weights)
+
+
+def _few_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    from mambabench.kernels.program import Program, usual_threads
+
+    ahead.wait_for("program")
+    program = Program(x.shape[0], usual_threads())
+    y = x.new_empty(x.shape[0], weight.shape[0])
+    program.product(x.contiguous(), weight, y, bias=_as(bias, x.dtype))
+    program.run([], [])
+    return y
 
 
 def _as(bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:

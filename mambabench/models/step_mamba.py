@@ -22,11 +22,14 @@ import torch
 from torch import Tensor
 
 from mambabench.kernels.packed import PackedKernels, kernels_for
-from mambabench.models.layers import linear, row_starts
+from mambabench.models.layers import linear, products_are_there, row_starts
+from mambabench.models.one_token import OneToken, stepped
 from mambabench.models.stateful import RecurrentState, State, StateSize, Step, check_step
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from mambabench.kernels.program import Program
 
 LOG2_E = 1.4426950408889634
 FAMILIES = frozenset({"mamba", "falcon_mamba"})
@@ -59,7 +62,7 @@ class MambaLayer:
         self._skip = _float(weights["D"])
         self._rank = self._dt_proj.shape[1]
 
-        self._shapes = {
+        self.shapes = {
             "conv": (self._taps.shape[0] - 1, self.d_inner),
             "ssm": (self._a.shape[0], self.d_inner),
         }
@@ -67,11 +70,11 @@ class MambaLayer:
     @property
     def row_bytes(self) -> int:
         """Bytes of a row's state."""
-        return sum(4 * math.prod(shape) for shape in self._shapes.values())
+        return sum(4 * math.prod(shape) for shape in self.shapes.values())
 
     def start(self, rows: int) -> RecurrentState:
         """Return the state of rows that have seen nothing."""
-        return RecurrentState.start(self._shapes, rows)
+        return RecurrentState.start(self.shapes, rows)
 
     def step(
         self,
@@ -93,7 +96,7 @@ class MambaLayer:
             keep: rows whose states are wanted, in this order; null for all.
             consume: whether the state may be overwritten.
         """
-        after = RecurrentState.places(state, x, self._shapes, len(starts) - 1, keep=keep, consume=consume)
+        after = RecurrentState.places(state, x, self.shapes, len(starts) - 1, keep=keep, consume=consume)
         before = {} if state is None else state.named
         xz = linear(x, self._in_proj, self._in_bias)
         u = self._kernels.conv_silu(
@@ -119,6 +122,35 @@ class MambaLayer:
         )
         mixed = linear(y if read is None else y[read], self._out_proj, self._out_bias)
         return mixed, after.kept(keep)
+
+    def is_writable(self) -> bool:
+        """Tell whether `write` knows the weights' dtypes."""
+        return products_are_there(self._in_proj, self._x_proj, self._dt_proj, self._out_proj)
+
+    def write(self, program: Program, x: Tensor, y: Tensor) -> None:
+        """Append what `step` does with one token a row; see `mambabench.models.one_token.WritesProgram`."""
+        d_inner, rank, n_states = self.d_inner, self._rank, self._a.shape[0]
+        xz, u, dt = program.shared(2 * d_inner), program.shared(d_inner), program.shared(d_inner)
+        proj, mixed = program.shared(rank + 2 * n_states), program.shared(d_inner)
+        # One half after the other: then each thread makes the inputs and the gate of its own channels.
+        for half in (slice(0, d_inner), slice(d_inner, None)):
+            bias = None if self._in_bias is None else _float(self._in_bias[half])
+            program.product(x, self._in_proj[half], xz, bias=bias, y_column=half.start)
+        program.conv_silu(xz, 0, self._taps, self._conv_bias, u)
+        program.meet()
+        program.product(u, self._x_proj, proj)
+        program.meet()
+        if self._eps is not None:
+            made, proj = proj, program.private(rank + 2 * n_states)
+            for column, size in ((0, rank), (rank, n_states), (rank + n_states, n_states)):
+                program.norm(
+                    made, proj, weight=None, eps=self._eps, x_column=column, y_column=column, size=size
+                )
+        program.product(proj, self._dt_proj, dt)
+        program.scan(u, dt, self._dt_bias, self._a, proj, rank, self._skip, xz, d_inner, mixed)
+        program.meet()
+        program.product(mixed, self._out_proj, y, bias=_float_or_none(self._out_bias))
+        program.meet()
 
     def _normalised(self, proj: Tensor, eps: float) -> Tensor:
         n_states = self._a.shape[0]
@@ -156,6 +188,7 @@ class MambaSteps:
         self._norms = [_float(block.norm.weight.detach()) for block in backbone.layers]
         self._last_norm = _float(backbone.norm_f.weight.detach())
         self._eps = float(config.layer_norm_epsilon)
+        self._one_token = OneToken(self._layers, self._norms, self._last_norm, self._eps)
         self.state_size = StateSize(sum(layer.row_bytes for layer in self._layers), 0)
         # The residual stream, its normalised copy and a layer's xz, u, dt, y and small projection.
         d_inner = self._layers[0].d_inner
@@ -180,6 +213,9 @@ class MambaSteps:
         starts = row_starts(lengths)
         with torch.inference_mode():
             residual = torch.nn.functional.embedding(input_ids, self._embedding).float()
+            if self._one_token.takes(lengths):
+                hidden, layers = self._one_token(residual, state, keep=keep, consume=consume)
+                return stepped(hidden if read is None else hidden[read], lengths, state, keep, layers)
             after: list[RecurrentState] = []
             mixed: Tensor | None = None
             for i, (layer, norm) in enumerate(zip(self._layers, self._norms, strict=True)):
@@ -196,16 +232,16 @@ class MambaSteps:
             if read is not None:
                 residual = residual[read]
             hidden = self._kernels.add_norm(residual, mixed, self._last_norm, self._eps)
-        kept = range(len(lengths)) if keep is None else keep
-        if not len(kept):
-            return Step(hidden, None)
-        seen = (0,) * len(lengths) if state is None else state.lengths
-        return Step(hidden, State(tuple(seen[row] + lengths[row] for row in kept), tuple(after)))
+        return stepped(hidden, lengths, state, keep, tuple(after))
 
     def logits(self, hidden: Tensor, *, first: int = 0, last: int | None = None) -> Tensor:
         """Return the logits of hidden rows for ids from `first` to `last`."""
         with torch.inference_mode():
             return linear(hidden, self._head[first : self.vocab_size if last is None else last])
+
+
+def _float_or_none(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else _float(tensor)
 
 
 def _float(tensor: Tensor) -> Tensor:

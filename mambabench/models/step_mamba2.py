@@ -21,11 +21,14 @@ import torch
 from torch import Tensor
 
 from mambabench.kernels.packed import PackedKernels, kernels_for
-from mambabench.models.layers import linear, row_starts
+from mambabench.models.layers import linear, products_are_there, row_starts
+from mambabench.models.one_token import OneToken, stepped
 from mambabench.models.stateful import RecurrentState, State, StateSize, Step, check_step
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from mambabench.kernels.program import Program
 
 LOG2_E = 1.4426950408889634
 FAMILIES = frozenset({"mamba2"})
@@ -83,11 +86,11 @@ class Mamba2Layer:
         self._d_mlp = (self._in_proj.shape[0] - self.d_ssm - conv_channels - heads) // 2
         self._z_column = 2 * self._d_mlp
         self._dt_column = self._in_proj.shape[0] - heads
-        self._shapes = {
+        self.shapes = {
             "conv": (self._taps.shape[0] - 1, conv_channels),
             "ssm": (heads, d_state, self._skip.shape[1]),
         }
-        self.row_bytes = sum(4 * math.prod(shape) for shape in self._shapes.values())
+        self.row_bytes = sum(4 * math.prod(shape) for shape in self.shapes.values())
         """Bytes of a row's state."""
         # The projection (a 16-bit one twice for a moment), the convolution's output, the scan's, and what the
         # scan makes for all heads: a little more for rows that are far shorter than a tile.
@@ -99,7 +102,7 @@ class Mamba2Layer:
 
     def start(self, rows: int) -> RecurrentState:
         """Return the state of rows that have seen nothing."""
-        return RecurrentState.start(self._shapes, rows)
+        return RecurrentState.start(self.shapes, rows)
 
     def step(
         self,
@@ -121,7 +124,7 @@ class Mamba2Layer:
             keep: rows whose states are wanted, in this order; null for all.
             consume: whether the state may be overwritten.
         """
-        after = RecurrentState.places(state, x, self._shapes, len(starts) - 1, keep=keep, consume=consume)
+        after = RecurrentState.places(state, x, self.shapes, len(starts) - 1, keep=keep, consume=consume)
         before = {} if state is None else state.named
         zxbcdt = linear(x, self._in_proj, self._in_bias)
         xbc = self._kernels.conv_silu(
@@ -155,6 +158,28 @@ class Mamba2Layer:
             gate, value = zxbcdt[:, : self._z_column].chunk(2, dim=1)
             y = torch.cat([torch.nn.functional.silu(gate) * value, y], dim=1)
         return linear(y, self._out_proj, self._out_bias), after.kept(keep)
+
+    def is_writable(self) -> bool:
+        """Tell whether `write` knows this mixer: there is no MLP in it, and the weights' dtypes fit."""
+        return not self._d_mlp and products_are_there(self._in_proj, self._out_proj)
+
+    def write(self, program: Program, x: Tensor, y: Tensor) -> None:
+        """Append what `step` does with one token a row; see `mambabench.models.one_token.WritesProgram`."""
+        zxbcdt = program.shared(self._in_proj.shape[0])
+        xbc, scanned = program.shared(self._taps.shape[1]), program.shared(self.d_ssm)
+        gated = program.private(self.d_ssm)
+        program.product(x, self._in_proj, zxbcdt, bias=_float_or_none(self._in_bias))
+        program.meet()
+        program.conv_silu(zxbcdt, self.d_ssm, self._taps, self._conv_bias, xbc)
+        program.meet()
+        heads = self._dt_bias, self._a, self._skip
+        program.ssd(xbc, zxbcdt, self._dt_column, *heads, self._groups, scanned, dt_limit=self._dt_limit)
+        program.meet()
+        program.gate_norm(
+            scanned, zxbcdt, 0, self._norm, self._eps, self._groups, gated, gate_first=self._gate_first
+        )
+        program.product(gated, self._out_proj, y, bias=_float_or_none(self._out_bias))
+        program.meet()
 
 
 class Mamba2Steps:
@@ -194,6 +219,7 @@ class Mamba2Steps:
         self._norms = [_float(block.norm.weight) for block in backbone.layers]
         self._last_norm = _float(backbone.norm_f.weight)
         self._eps = float(config.layer_norm_epsilon)
+        self._one_token = OneToken(self._layers, self._norms, self._last_norm, self._eps)
         self.state_size = StateSize(sum(layer.row_bytes for layer in self._layers), 0)
         # The residual stream, its normalised copy and the mixer's output beside what the mixer holds.
         width = self._embedding.shape[1]
@@ -216,10 +242,12 @@ class Mamba2Steps:
         """Forward rows of tokens end to end, each on from its state."""
         check_step(input_ids, lengths, state)
         starts = row_starts(lengths)
-        kept = range(len(lengths)) if keep is None else keep
         after: list[RecurrentState] = []
         with torch.inference_mode():
             residual = torch.nn.functional.embedding(input_ids, self._embedding).float()
+            if self._one_token.takes(lengths):
+                hidden, layers = self._one_token(residual, state, keep=keep, consume=consume)
+                return stepped(hidden if read is None else hidden[read], lengths, state, keep, layers)
             mixed: Tensor | None = None
             for i, (layer, norm) in enumerate(zip(self._layers, self._norms, strict=True)):
                 before: Any = None if state is None else state.layers[i]
@@ -235,15 +263,16 @@ class Mamba2Steps:
             if read is not None:
                 residual = residual[read]
             hidden = self._kernels.add_norm(residual, mixed, self._last_norm, self._eps)
-        if not len(kept):
-            return Step(hidden, None)
-        seen = (0,) * len(lengths) if state is None else state.lengths
-        return Step(hidden, State(tuple(seen[row] + lengths[row] for row in kept), tuple(after)))
+        return stepped(hidden, lengths, state, keep, tuple(after))
 
     def logits(self, hidden: Tensor, *, first: int = 0, last: int | None = None) -> Tensor:
         """Return the logits of hidden rows for ids from `first` to `last`."""
         with torch.inference_mode():
             return linear(hidden, self._head[first : self.vocab_size if last is None else last])
+
+
+def _float_or_none(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else _float(tensor)
 
 
 def _float(tensor: Tensor) -> Tensor:
