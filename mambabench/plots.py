@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape
 
 from mambabench.errors import UsageError
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 FORMATS = (".svg", ".png", ".pdf")
-_STYLE = {
+STYLE = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -77,7 +78,7 @@ def zeroshot_profile(table: ZeroshotTable) -> Figure:
         raise UsageError(f"suite {table.suite} has no accuracies to draw")
     n_models = len(table.models)
     pitch = max(1.0, 0.62 * n_models + 0.5)
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 1.5 + _ROW_INCHES * pitch * len(tasks)), layout="constrained")
         axes = figure.add_subplot()
         for place, model in enumerate(table.models):
@@ -94,7 +95,7 @@ def zeroshot_profile(table: ZeroshotTable) -> Figure:
                 markersize=5.5,
                 elinewidth=1.6,
                 capsize=0,
-                label=_shortened(model),
+                label=shortened(model),
             )
             published = [(r.reference, y) for r, y in zip(mine, ys, strict=True) if r.reference is not None]
             if published:
@@ -125,20 +126,36 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure; equal figures give equal files.
 
     Args:
-        figure: what to write.
+        figure: what to write. The first line of a `description` that it carries is its title for readers who
+            do not see it, the rest its text: in an .svg both are elements that screen readers look for.
         path: ends in .svg, .png or .pdf.
 
     Raises:
         UsageError: when it cannot be written.
     """
-    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower(), {})
     from matplotlib import rc_context
 
-    with rc_context(_STYLE):
+    ending = path.suffix.lower()
+    title, _, text = getattr(figure, "description", "").partition("\n")
+    undated = {".svg": "Date", ".pdf": "CreationDate"}.get(ending)
+    metadata: dict[str, str | None] = {undated: None} if undated else {}
+    if title:
+        metadata |= {"Title": title, "Subject" if ending == ".pdf" else "Description": text}
+    with rc_context(STYLE):
         try:
             figure.savefig(path, dpi=160, metadata=metadata)
+            if title and ending == ".svg":
+                _describe(path, title, text)
         except OSError as error:
             raise _unwritable(path, error) from error
+
+
+def _describe(path: Path, title: str, text: str) -> None:
+    """Say in an SVG's first element what the figure shows; matplotlib says it only in RDF."""
+    drawing = path.read_text("utf-8")
+    label = escape(title, {'"': "&quot;"})
+    drawing = drawing.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    path.write_text(drawing.replace("</title>", f"</title>\n <desc>{escape(text)}</desc>", 1), "utf-8")
 
 
 def _unwritable(path: Path, error: OSError) -> UsageError:
@@ -188,5 +205,6 @@ def _extra_handles(rows: Sequence[Row]) -> list[Line2D]:
     return handles
 
 
-def _shortened(name: str) -> str:
+def shortened(name: str) -> str:
+    """Return the end of a name, which tells checkpoints apart, at a length that a legend holds."""
     return name if len(name) <= _MOST_NAME_LETTERS else f"…{name[-_MOST_NAME_LETTERS + 1 :]}"

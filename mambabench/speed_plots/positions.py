@@ -1,0 +1,143 @@
+"""Inter-token latency step by step within the generation."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from typing import TYPE_CHECKING, Any
+
+from mambabench.plots import shortened
+from mambabench.speed_plots.lines import subtitle
+from mambabench.speed_plots.looks import LINE_STYLES, Looks, tint
+from mambabench.speed_plots.scales import quantity, scale_values, spans_decades, tokens_text
+from mambabench.speed_plots.series import MOST_LINES, Plan, few, variants
+from mambabench.speed_plots.series import plan as lay_out
+from mambabench.speed_plots.sheet import Sheet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from mambabench.report.speed import SpeedRow, SpeedTable
+    from mambabench.speed_plots.described import DescribedFigure
+
+_MOST_LENGTHS = 3
+_SPIKE = 3.0
+"""Steps that take so many times the slowest line's median end at the frame, marked."""
+_TINTS = (0.0, 0.25, 0.45)
+
+
+def draw_positions(table: SpeedTable) -> DescribedFigure | None:
+    """Draw one line for each model and length; None where no steps were measured.
+
+    Of many lengths the shortest, the middle and the longest that all models reached are drawn; of many batch
+    sizes the smallest.
+    """
+    measured = [r for r in table.rows if r.itl_s_by_position]
+    if not measured:
+        return None
+    batch_size = min(r.point.batch_size for r in measured)
+    rows = [r for r in measured if r.point.batch_size == batch_size]
+    names = variants(rows)
+    lengths = _lengths(rows)
+    kept = [r for r in rows if r.point.prompt_len_tokens in lengths]
+    panels = _panels(kept, table.models)
+    looks = Looks(table.models)
+    n_columns = 2 if len(panels) == 4 else min(3, len(panels))
+    sheet = Sheet(len(panels), n_columns, lanes=1)
+    top, spikes = _top(kept)
+    for axes, (title, mine) in zip(sheet.axes, panels, strict=True):
+        for row in mine:
+            _draw(axes, row, lengths, looks, top)
+        axes.set_title(title, fontweight="bold", pad=10)
+        longest = max(len(r.itl_s_by_position) for r in kept) + 1
+        axes.set_xlim(2 - 0.02 * longest, longest * 1.02)
+        axes.set_xlabel("position within the generation (tokens)")
+        values = [min(v, top) for r in kept for v in r.itl_s_by_position]
+        scale_values(axes, values, "s", "inter-token latency", log=spans_decades(values))
+    sheet.label_outer()
+    notes = [f"smallest of {n} batch sizes"] if (n := len({r.point.batch_size for r in measured})) > 1 else []
+    if len(lengths) < (n := len({r.point.prompt_len_tokens for r in rows})):
+        notes.append(f"{len(lengths)} of {n} prompt lengths")
+    notes.append("medians over repeats and processes")
+    if spikes:
+        notes.append(f"triangles at the top: steps beyond the axis, up to {quantity(spikes, 's')}")
+    laid_out = lay_out(table.models, kept, "prompt_len_tokens")
+    laid_out = Plan(laid_out.x, laid_out.panels, 1, laid_out.models, laid_out.variants, laid_out.notes)
+    named = all(len({r.point.model for r in mine}) == 1 and title for title, mine in panels)
+    shown = [] if named else [m for m in table.models if any(r.point.model == m for r in kept)]
+    handles = looks.handles(shown)
+    for handle in handles:
+        handle.set_marker("")
+    if len(lengths) > 1:
+        for place, length in enumerate(lengths):
+            handles.append(
+                looks.extra(
+                    f"prompt of {tokens_text(length)}", linestyle=_line_style(place, lengths), linewidth=1.6
+                )
+            )
+    sentences = [
+        f"{', '.join(filter(None, (shortened(r.point.model), names(r))))}, prompt of "
+        f"{tokens_text(r.point.prompt_len_tokens)}: {quantity(r.itl_s_by_position[0], 's')} at first, "
+        f"{quantity(r.itl_s_by_position[-1], 's')} at last."
+        for r in kept
+    ]
+    return sheet.finish(
+        "Inter-token latency by position", subtitle(table, laid_out, None, notes), handles, sentences
+    )
+
+
+def _lengths(rows: list[SpeedRow]) -> tuple[int, ...]:
+    """Return few lengths, such that all models have a line of each as far as possible."""
+    by_model: dict[str, set[int]] = {}
+    for row in rows:
+        by_model.setdefault(row.point.model, set()).add(row.point.prompt_len_tokens)
+    shared = set.intersection(*by_model.values()) or set.union(*by_model.values())
+    return few(sorted(shared), _MOST_LENGTHS)
+
+
+def _panels(rows: list[SpeedRow], models: tuple[str, ...]) -> list[tuple[str, list[SpeedRow]]]:
+    """Split rows by variant, and by model as well where a panel would hold too many lines."""
+    names = variants(rows)
+    found: dict[str, list[SpeedRow]] = {}
+    for row in rows:
+        found.setdefault(names(row), []).append(row)
+    if max(map(len, found.values())) <= MOST_LINES:
+        return list(found.items())
+    ordered = sorted(rows, key=lambda r: (models.index(r.point.model), list(found).index(names(r))))
+    return [
+        (", ".join(filter(None, (shortened(model), variant))), list(mine))
+        for (model, variant), mine in itertools.groupby(ordered, lambda r: (r.point.model, names(r)))
+    ]
+
+
+def _line_style(place: int, lengths: tuple[int, ...]) -> object:
+    """Return the style of a length: the longest is solid."""
+    return LINE_STYLES[(0, 1, 4)[len(lengths) - 1 - place]]
+
+
+def _draw(axes: Axes, row: SpeedRow, lengths: tuple[int, ...], looks: Looks, top: float) -> None:
+    place = lengths.index(row.point.prompt_len_tokens)
+    steps = row.itl_s_by_position
+    xs = range(2, len(steps) + 2)
+    colour = tint(looks.colour(row.point.model), _TINTS[len(lengths) - 1 - place])
+    label = f"{shortened(row.point.model)}, prompt of {tokens_text(row.point.prompt_len_tokens)}"
+    style: dict[str, Any] = {"marker": looks.marker(row.point.model)} if len(steps) == 1 else {}
+    axes.plot(
+        xs, steps, color=colour, linestyle=_line_style(place, lengths), linewidth=1.3, label=label, **style
+    )
+    beyond = [x for x, y in zip(xs, steps, strict=True) if y > top]
+    if beyond:
+        axes.plot(
+            beyond, [1.0] * len(beyond), transform=axes.get_xaxis_transform(), linestyle="none", marker="^",
+            markersize=4, color=colour, clip_on=False, label="_beyond",
+        )  # fmt: skip
+
+
+def _top(rows: list[SpeedRow]) -> tuple[float, float]:
+    """Return the highest value that the axis must show, and the largest spike above it or 0."""
+    slowest = max(statistics.median(r.itl_s_by_position) for r in rows)
+    largest = max(max(r.itl_s_by_position) for r in rows)
+    if largest <= _SPIKE * slowest:
+        return largest, 0.0
+    within = [v for r in rows for v in r.itl_s_by_position if v <= _SPIKE * slowest]
+    return max(within), largest

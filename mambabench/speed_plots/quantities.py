@@ -1,0 +1,106 @@
+"""The figures that are drawn against length or batch size, and the physical lines beside them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mambabench.speed_plots.lines import Quantity, Reference
+from mambabench.speed_plots.looks import LINE_STYLES
+from mambabench.speed_plots.scales import quantity
+from mambabench.speed_plots.series import Panel, Plan, Series, at
+
+if TYPE_CHECKING:
+    from mambabench.bench.sizes import StateLayout
+    from mambabench.report.speed import SpeedTable
+
+DASHED, DOTTED = (0, (4, 2)), (0, (1, 1.5))
+
+
+def layout_of(table: SpeedTable, model: str, dtype: str) -> StateLayout | None:
+    """Return how a model's state was held in a dtype; None where that is not known."""
+    from mambabench.bench.sizes import layout_for
+    from mambabench.report.speed import library_of
+
+    sizes = table.sizes.get(model)
+    for record in table.replicates:
+        measured = record.point.model == model and record.point.dtype == dtype and record.repeats
+        if sizes is not None and measured:
+            return layout_for(library_of(record), dtype, sizes)
+    return None
+
+
+def decode_ceilings(table: SpeedTable, plan: Plan, panel: Panel) -> list[Reference]:
+    """Return the most tokens a second that the memory's bandwidth allows, by a copy and by the data sheet."""
+    found: dict[tuple[str, str, tuple[tuple[int, float], ...]], Reference] = {}
+    for series in panel.series:
+        for name, measured, style in (
+            ("ceiling: bandwidth of a copy", True, DASHED),
+            ("ceiling: data sheet", False, DOTTED),
+        ):
+            rows = _ceiling(table, plan, series, measured=measured)
+            if rows:
+                reference = Reference(name, rows, series.model, {"linestyle": style}, optional=not measured)
+                found.setdefault((series.model, name, rows), reference)
+    return list(found.values())
+
+
+def weights_and_budget(table: SpeedTable, plan: Plan, panel: Panel) -> list[Reference]:
+    """Return the level of each model's weights, and the budget."""
+    found = []
+    for series in panel.series:
+        weights = [(at(r, plan.x), r.memory.weights_bytes) for r in series.rows if r.memory is not None]
+        if weights:
+            style = {"linestyle": "solid", "linewidth": 0.8, "alpha": 0.6}
+            found.append(Reference("weights alone", tuple(weights), series.model, style))
+    budgets = {r.memory.budget_bytes for r in table.replicates if r.memory is not None} - {None}
+    for budget in sorted(b for b in budgets if b is not None):
+        name = f"budget of {quantity(budget, 'bytes')}"
+        found.append(Reference(name, ((0, budget),), None, {"linestyle": LINE_STYLES[2]}, optional=True))
+    return found
+
+
+QUANTITIES: dict[str, Quantity] = {
+    "ttft": Quantity("Time to first token", "time to first token", "s", lambda r: r.ttft_s),
+    "itl_depth": Quantity("Inter-token latency", "inter-token latency", "s", lambda r: r.tpot_s, depth=True),
+    "decode_tokens_per_s": Quantity(
+        "Decoding speed", "decoded tokens/s", "tokens/s", lambda r: r.decode_tokens_per_s,
+        preferred="batch_size", references=decode_ceilings,
+    ),
+    "peak_memory": Quantity(
+        "Peak memory", "peak memory", "bytes", lambda r: r.peak_bytes, references=weights_and_budget
+    ),
+}  # fmt: skip
+
+
+def _ceiling(
+    table: SpeedTable, plan: Plan, series: Series, *, measured: bool
+) -> tuple[tuple[int, float], ...]:
+    from mambabench.bench.ceilings import decode_ceiling_tokens_per_s
+
+    found = []
+    for row in series.rows:
+        point = row.point
+        sizes, layout = table.sizes.get(point.model), layout_of(table, point.model, point.dtype)
+        bandwidth = _bytes_per_s(table, point.device, measured=measured)
+        if sizes is None or layout is None or bandwidth is None:
+            continue
+        ceiling = decode_ceiling_tokens_per_s(
+            sizes, layout, point.dtype, batch_size=point.batch_size,
+            # Of the middle of the generation, as in the table.
+            depth_tokens=point.prompt_len_tokens + point.gen_len_tokens // 2, bytes_per_s=bandwidth,
+        )  # fmt: skip
+        if math.isfinite(ceiling):
+            found.append((at(row, plan.x), ceiling))
+    return tuple(found)
+
+
+def _bytes_per_s(table: SpeedTable, device: str, *, measured: bool) -> float | None:
+    here = [c for c in table.ceilings if c.device == device]
+    if measured:
+        figures: Sequence[float] = [figure for c in here for figure in c.copy_bytes_per_s]
+    else:
+        figures = [c.sheet_bytes_per_s for c in here if c.sheet_bytes_per_s is not None]
+    return statistics.median(figures) if figures else None
