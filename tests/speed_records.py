@@ -117,7 +117,8 @@ def replicate(
             )
         )
     length = at.prompt_len_tokens + at.gen_len_tokens
-    state = at.batch_size * (speeds.state_bytes + length * speeds.kv_bytes_per_token)
+    # The last generated id is never forwarded.
+    state = at.batch_size * (speeds.state_bytes + (length - 1) * speeds.kv_bytes_per_token)
     peak = speeds.weights_bytes + state + at.batch_size * at.prompt_len_tokens * 20_000
     fields: dict[str, Any] = {
         "past_training_length": length > (speeds.training_length_tokens or length),
