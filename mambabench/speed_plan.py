@@ -29,11 +29,11 @@ from mambabench.models.locate import Located, locate, with_weights
 from mambabench.models.record import config_digest
 from mambabench.preflight import told_apart
 from mambabench.registry import ModelRef, resolve
+from mambabench.report.speed_format import size
 from mambabench.schema import WeightsKind
 from mambabench.speed import SpeedOptions, SpeedPlan, Subject
 from mambabench.speed_schema import PointRecord
 from mambabench.store import Store
-from mambabench.units import format_bytes
 
 if TYPE_CHECKING:
     from mambabench.checkpoint_files import CheckpointFiles
@@ -196,8 +196,8 @@ def _check_budget(options: SpeedOptions, sizes: dict[str, ModelSizes | None], dt
     if too_large := {name: n for name, n in needed.items() if n > budget}:
         name, n_bytes = max(too_large.items(), key=lambda item: item[1])
         raise UsageError(
-            f"a budget of {format_bytes(budget)} is below the weights of {name}, which take "
-            f"{format_bytes(n_bytes)} in {dtype}",
+            f"a budget of {size(budget)} is below the weights of {name}, which take "
+            f"{size(n_bytes)} in {dtype}",
             hint="Raise `--memory-budget`, leave the model out, or name a narrower `--dtype`.",
         )
 

@@ -21,6 +21,12 @@ from mambabench.errors import EXIT_INTERRUPTED, MambabenchError
 # Name, module and one line of help, here so that the list of commands costs no import of them.
 COMMANDS: dict[str, tuple[str, str]] = {
     "zeroshot": ("mambabench.cli.zeroshot", "Evaluate models on a suite of tasks."),
+    "latency": (
+        "mambabench.cli.latency",
+        "Measure time to the first token and between tokens, by length.",
+    ),
+    "throughput": ("mambabench.cli.throughput", "Measure tokens a second, by batch."),
+    "memory": ("mambabench.cli.memory", "Measure peak memory and state, by length."),
     "models": ("mambabench.cli.models", "List the models that can be named."),
     "suites": ("mambabench.cli.suites", "List the suites, or show one."),
     "tasks": ("mambabench.cli.tasks", "Find a task to use with --task."),
@@ -63,8 +69,8 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 a gate failed, 2 usage, 3 some cells failed, 4 something is missing, "
-    "130 interrupted.",
+    epilog="Exit codes: 0 done, 1 a gate failed, 2 usage, 3 some cells or processes failed, "
+    "4 something is missing, 130 interrupted.",
 )
 @click.version_option(__version__, prog_name="mambabench")
 def cli() -> None:
@@ -74,6 +80,7 @@ def cli() -> None:
     Examples:
       mambabench zeroshot --model mamba-tiny --suite smoke
       mambabench zeroshot --model mamba-130m --model pythia-160m
+      mambabench latency --model mamba-130m --model pythia-160m --prompt-len 128:4096*2
       mambabench models
     """
 
@@ -103,7 +110,7 @@ def _run(args: list[str]) -> int:
         _say(f"error: {MambabenchError(error.format_message(), hint=hint)}")
         return 2
     except (KeyboardInterrupt, click.Abort):
-        _say("interrupted: what was answered is kept, and the same command goes on from there")
+        _say("interrupted: what was done is kept, and the same command goes on from there")
         # Under `python -m`, CPython ends by the signal instead of by our exit code if the interruption
         # fell into code given as text, as dataclasses make it. Other such code lets it forget.
         exec("")
@@ -126,7 +133,7 @@ def _run(args: list[str]) -> int:
         # Python's own exit code for this is 1, which here means that a gate failed.
         import traceback
 
-        _say(f"{traceback.format_exc()}error: this is a fault of mambabench; what was answered is kept.")
+        _say(f"{traceback.format_exc()}error: this is a fault of mambabench; what was done is kept.")
         return MambabenchError.exit_code
     return result if isinstance(result, int) else 0
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from mambabench.cli.options import print_json
 
 if TYPE_CHECKING:
+    from mambabench.speed_suite import SpeedSuite
     from mambabench.suite import Suite
 
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 Examples:
   mambabench suites
   mambabench suites mamba-paper
+  mambabench suites figure8-right
   mambabench suites ./my-suite.yaml
   mambabench suites --json
 """,
@@ -26,31 +28,59 @@ Examples:
 @click.argument("name", required=False, metavar="[NAME|FILE.yaml]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def command(name: str | None, as_json: bool) -> None:
-    """List the suites that --suite can name, or show the tasks and metrics of one.
+    """List the suites that --suite can name, with the command that runs each, or show what one holds.
 
     A file is checked as a run would check it: every mistake in it is reported.
     """
-    from mambabench.suite import list_suites, load_suite
-
-    suites = list_suites() if name is None else [load_suite(name)]
+    suites = _all() if name is None else [_load(name)]
     if as_json:
-        print_json([_plain(suite) for suite in suites])
+        print_json([suite.model_dump(mode="json") for suite in suites])
     elif name is None:
         for suite in suites:
-            click.echo(f"{suite.name:14} {suite.title}")
+            click.echo(f"{suite.name:14} {suite.kind:10} {suite.title}")
     else:
         _show(suites[0])
 
 
-def _show(suite: Suite) -> None:
+def _all() -> list[Suite | SpeedSuite]:
+    from mambabench.speed_suite import list_speed_suites
+    from mambabench.suite import list_suites
+
+    suites: list[Suite | SpeedSuite] = [*list_suites(), *list_speed_suites()]
+    return sorted(suites, key=lambda suite: suite.name)
+
+
+def _load(name: str) -> Suite | SpeedSuite:
+    from mambabench.suite_file import KINDS, declared_kind, read_suite
+
+    if declared_kind(read_suite(name)[0]) in KINDS[1:]:
+        from mambabench.speed_suite import load_speed_suite
+
+        return load_speed_suite(name)
+    from mambabench.suite import load_suite
+
+    return load_suite(name)
+
+
+def _show(suite: Suite | SpeedSuite) -> None:
     click.echo(f"{suite.name}: {suite.title}")
     if suite.description:
         click.echo(suite.description.strip())
     click.echo()
-    for task in suite.tasks:
-        shots = "" if task.num_fewshot is None else f"  {task.num_fewshot}-shot"
-        click.echo(f"  {task.task:24} {', '.join(task.metrics)}{shots}")
-
-
-def _plain(suite: Suite) -> dict[str, Any]:
-    return suite.model_dump(mode="json")
+    if suite.kind == "zeroshot":
+        for task in suite.tasks:
+            shots = "" if task.num_fewshot is None else f"  {task.num_fewshot}-shot"
+            click.echo(f"  {task.task:24} {', '.join(task.metrics)}{shots}")
+        return
+    for block in suite.blocks:
+        click.echo(f"  {', '.join(block.models)}")
+        axes = {
+            "prompt-len": block.prompt_len_tokens,
+            "gen-len": block.gen_len_tokens,
+            "batch-size": block.batch_size,
+            "arm": block.arms,
+            "attention": block.attention,
+            "prefill-chunk": (block.prefill_chunk_tokens or "whole",),
+        }
+        for key, values in axes.items():
+            click.echo(f"    {key:14} {', '.join(map(str, values))}")

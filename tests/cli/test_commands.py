@@ -133,10 +133,17 @@ def test_models_are_filtered_by_words(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_suites_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(["suites"]) == 0
-    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert names == ["mamba-paper", "mamba2-paper", "mmlu", "slimpj", "smoke", "tinyllama", "wikitext"]
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    names = [line[0] for line in lines]
+    assert names == [
+        "article-24gb", "figure8-right", "long-context", "mamba-paper", "mamba2-paper", "mmlu", "slimpj",
+        "smoke", "smoke-speed", "tinyllama", "wikitext",
+    ]  # fmt: skip
+    assert {line[1] for line in lines} == {"zeroshot", "latency", "throughput", "memory"}
     assert _run(["suites", "mamba-paper"]) == 0
     assert "lambada_openai" in capsys.readouterr().out
+    assert _run(["suites", "figure8-right"]) == 0
+    assert "1, 2, 4, 8, 16, 32, 64, 128" in capsys.readouterr().out
     assert _run(["suites", "--json"]) == 0
     assert [s["name"] for s in json.loads(capsys.readouterr().out)] == names
 

@@ -76,7 +76,7 @@ def test_an_interruption_while_libraries_are_imported(data: Path, model: Path, w
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert err == "interrupted: what was answered is kept, and the same command goes on from there\n"
+    assert err == "interrupted: what was done is kept, and the same command goes on from there\n"
     assert list(Path().iterdir()) == []
 
 
@@ -119,7 +119,7 @@ def test_two_writers_and_an_interrupted_run_that_goes_on(
         process.kill()
         process.wait()
     assert (process.returncode, out) == (130, "")
-    assert err == "interrupted: what was answered is kept, and the same command goes on from there\n"
+    assert err == "interrupted: what was done is kept, and the same command goes on from there\n"
     (run,) = Path("results").iterdir()
     assert not (run / ".owner.json").exists()
 
