@@ -44,6 +44,11 @@ class Decoder(Protocol):
     """Of the parameters as loaded, tied ones once."""
 
     @property
+    def logits(self) -> Tensor:
+        """Of the last position, [B, V], as the last forward left them."""
+        ...
+
+    @property
     def kernel_path(self) -> str:
         """What computes the scan or the attention, for the record."""
         ...
@@ -131,6 +136,7 @@ class StatefulDecoder:
         self._sampled = sampled
         self._chunk = prefill_chunk_tokens
         self._choose: Choose = greedy
+        self.logits = torch.empty(0)
         self._state: State | None = None
         self._kept: tuple[State, Tensor] | None = None
         self._first: Tensor | None = None
@@ -162,7 +168,8 @@ class StatefulDecoder:
             )
             self._state = step.state
         self._may_overwrite = True
-        self._first = self._choose(self._model.logits(step.hidden))
+        self.logits = self._model.logits(step.hidden)
+        self._first = self._choose(self.logits)
         return self._first
 
     def step(self, ids: Tensor) -> Tensor:
@@ -170,7 +177,8 @@ class StatefulDecoder:
         step = self._model.step(ids, self._lengths, self._state, consume=self._may_overwrite)
         self._state = step.state
         self._may_overwrite = True
-        return self._choose(self._model.logits(step.hidden))
+        self.logits = self._model.logits(step.hidden)
+        return self._choose(self.logits)
 
     def keep(self) -> None:
         """Remember the state, which is a value; it is only not given up."""

@@ -119,6 +119,7 @@ class FakeDecoder:
         self._now, self._sleep, self._spun_s = now, sleep, spun_s
         self.device = torch.device("cpu")
         self.weights_bytes = spec.weights_bytes
+        self.logits = torch.zeros(1, self.vocab_size)
         self._weights = _touched(spec.weights_bytes)
         self._state: list[npt.NDArray[np.uint8]] = []
         self._rows = self._length = self._prompt_len = 0

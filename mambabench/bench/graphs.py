@@ -63,6 +63,7 @@ class GraphDecoder:
         self.implementation = inner.implementation
         self.capture_s = 0.0
         """What recording took."""
+        self.logits = self._recorded = torch.empty(0)
         self._ids = torch.empty(0)
         self._replay: Callable[[], None] = _nothing
 
@@ -81,13 +82,14 @@ class GraphDecoder:
         self._ids = self._inner.prefill(trial).clone()
         began_s = time.perf_counter()
         with torch.inference_mode():
-            self._replay = self._record(lambda: self._inner.step_in_place(self._ids))
+            self._replay = self._record(self._step_in_place)
         self.capture_s = time.perf_counter() - began_s
 
     def prefill(self, prompts: Tensor) -> Tensor:
         """Forward prompts [B, L] from nothing."""
         with torch.inference_mode():
             self._ids.copy_(self._inner.prefill(prompts))
+        self.logits = self._inner.logits
         return self._ids
 
     def step(self, ids: Tensor) -> Tensor:
@@ -95,6 +97,7 @@ class GraphDecoder:
         if ids is not self._ids:
             self._ids.copy_(ids)
         self._replay()
+        self.logits = self._recorded
         return self._ids
 
     def keep(self) -> None:
@@ -115,6 +118,11 @@ class GraphDecoder:
     def state_tokens(self) -> int:
         """Tokens of each sequence that the cache has room for."""
         return self._inner.state_tokens
+
+    def _step_in_place(self) -> None:
+        self._inner.step_in_place(self._ids)
+        # Where a replay will put them.
+        self._recorded = self._inner.logits
 
 
 def _nothing() -> None:

@@ -46,6 +46,7 @@ class SteppedDecoder:
         self.device, self.vocab_size = model.device, model.vocab_size
         self.weights_bytes = weights_bytes
         self.implementation, self.kernel_path = "", ""
+        self.logits = torch.empty(0)
         self.static = self.sampled = False
         self._module = module
         self._chunk = chunk_tokens
@@ -109,9 +110,9 @@ class SteppedDecoder:
 
     def _advance(self, ids: Tensor) -> Tensor:
         with torch.inference_mode():
-            logits = self._forward(ids)
+            self.logits = self._forward(ids)
         self._tokens += ids.shape[1]
-        return logits
+        return self.logits
 
     def _allocate(self, batch_size: int) -> None:
         raise NotImplementedError
