@@ -20,7 +20,8 @@ _LONGEST_DETAIL = 300
 _POWERS = {
     unit: 1024**power for power, unit in enumerate(("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))
 }
-_SIZE = rf"(\d+(?:\.\d+)?)\s*({'|'.join(_POWERS)})\b"
+# numpy writes "909. TiB".
+_SIZE = rf"(\d+(?:\.\d*)?)\s*({'|'.join(_POWERS)})\b"
 _REQUESTED = re.compile(rf"(?:[Tt]ried to allocate|Unable to allocate)\s+{_SIZE}")
 # Before torch 2 the sum stood in parentheses, behind the card's total.
 _ALLOCATED = re.compile(rf"{_SIZE}\s+(?:is allocated by PyTorch|already allocated)")
