@@ -178,8 +178,9 @@ class ModelSizes:
 
         The widest block's activations for the tokens that are forwarded at once, in fp32 where there is a
         scan; the last position's logits in fp32; one layer's keys and values a second time, since a cache
-        that grows is copied layer by layer; and one layer's scores where attention is eager. A scan without
-        kernels takes far more.
+        that grows is copied layer by layer; and one layer's scores where attention is eager. What torch
+        allocates is 0.75 to 1.15 of it in tests; transformers' scan without kernels takes several times as
+        much.
 
         Args:
             layout: how states are held.

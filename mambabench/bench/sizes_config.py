@@ -240,7 +240,7 @@ def _llama(config: dict[str, Any]) -> Blueprint | None:
     family = config["model_type"]
     if family in ("mistral", "phi3") and config["sliding_window"] is not None:
         return None
-    if family == "qwen2" and (config.get("use_sliding_window") or config.get("layer_types")):
+    if config.get("use_sliding_window") or set(config.get("layer_types") or []) - {"full_attention"}:
         return None
     width, mlp = int(config["hidden_size"]), int(config["intermediate_size"])
     heads = int(config["num_attention_heads"])
