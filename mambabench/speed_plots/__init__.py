@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mambabench.plots import check_figure_path, save
+from mambabench.speed_plots.catalogue import QUANTITIES
 from mambabench.speed_plots.lines import draw_quantity
 from mambabench.speed_plots.positions import draw_positions
-from mambabench.speed_plots.quantities import QUANTITIES
 from mambabench.speed_plots.sheet import sheet_style
 from mambabench.speed_plots.states import draw_states
 

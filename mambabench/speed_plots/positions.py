@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mambabench.plots import shortened
-from mambabench.speed_plots.lines import subtitle
 from mambabench.speed_plots.looks import LINE_STYLES, Looks, tint
 from mambabench.speed_plots.scales import quantity, scale_values, spans_decades, tokens_text
-from mambabench.speed_plots.series import MOST_LINES, Plan, few, variants
-from mambabench.speed_plots.series import plan as lay_out
+from mambabench.speed_plots.series import MOST_LINES, constants, facet_words, few, variants
 from mambabench.speed_plots.sheet import Sheet
+from mambabench.speed_plots.words import subtitle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 _MOST_LENGTHS = 3
 _SPIKE = 3.0
 """Steps that take so many times the slowest line's median end at the frame, marked."""
+_MARKER_SPACING = 0.2
+"""Of the panel's diagonal."""
 _TINTS = (0.0, 0.25, 0.45)
 
 
@@ -55,19 +56,17 @@ def draw_positions(table: SpeedTable) -> DescribedFigure | None:
         values = [min(v, top) for r in kept for v in r.itl_s_by_position]
         scale_values(axes, values, "s", "inter-token latency", log=spans_decades(values))
     sheet.label_outer()
-    notes = [f"smallest of {n} batch sizes"] if (n := len({r.point.batch_size for r in measured})) > 1 else []
+    notes = [*constants(kept), facet_words("batch_size", batch_size)]
+    if (n := len({r.point.batch_size for r in measured})) > 1:
+        notes.append(f"smallest of {n} batch sizes")
     if len(lengths) < (n := len({r.point.prompt_len_tokens for r in rows})):
         notes.append(f"{len(lengths)} of {n} prompt lengths")
     notes.append("medians over repeats and processes")
     if spikes:
         notes.append(f"triangles at the top: steps beyond the axis, up to {quantity(spikes, 's')}")
-    laid_out = lay_out(table.models, kept, "prompt_len_tokens")
-    laid_out = Plan(laid_out.x, laid_out.panels, 1, laid_out.models, laid_out.variants, laid_out.notes)
     named = all(len({r.point.model for r in mine}) == 1 and title for title, mine in panels)
     shown = [] if named else [m for m in table.models if any(r.point.model == m for r in kept)]
     handles = looks.handles(shown)
-    for handle in handles:
-        handle.set_marker("")
     if len(lengths) > 1:
         for place, length in enumerate(lengths):
             handles.append(
@@ -81,9 +80,7 @@ def draw_positions(table: SpeedTable) -> DescribedFigure | None:
         f"{quantity(r.itl_s_by_position[-1], 's')} at last."
         for r in kept
     ]
-    return sheet.finish(
-        "Inter-token latency by position", subtitle(table, laid_out, None, notes), handles, sentences
-    )
+    return sheet.finish("Inter-token latency by position", subtitle(table, kept, notes), handles, sentences)
 
 
 def _lengths(rows: list[SpeedRow]) -> tuple[int, ...]:
@@ -121,10 +118,12 @@ def _draw(axes: Axes, row: SpeedRow, lengths: tuple[int, ...], looks: Looks, top
     xs = range(2, len(steps) + 2)
     colour = tint(looks.colour(row.point.model), _TINTS[len(lengths) - 1 - place])
     label = f"{shortened(row.point.model)}, prompt of {tokens_text(row.point.prompt_len_tokens)}"
-    style: dict[str, Any] = {"marker": looks.marker(row.point.model)} if len(steps) == 1 else {}
     axes.plot(
-        xs, steps, color=colour, linestyle=_line_style(place, lengths), linewidth=1.3, label=label, **style
-    )
+        xs, steps, color=colour, linestyle=_line_style(place, lengths), linewidth=1.3, label=label,
+        marker=looks.marker(row.point.model), markersize=4.5,
+        # Few, and of each model in other places: lines often lie upon each other.
+        markevery=(looks.models.index(row.point.model) * 0.03, _MARKER_SPACING),
+    )  # fmt: skip
     beyond = [x for x, y in zip(xs, steps, strict=True) if y > top]
     if beyond:
         axes.plot(

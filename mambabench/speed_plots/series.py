@@ -44,13 +44,18 @@ class Series:
     """What sets it apart from other lines of the model, as the legend says it; empty where nothing does."""
     rows: tuple[SpeedRow, ...]
     """In the order of the axis; those that failed among them."""
-    facet: int | None = None
-    """The other quantity, where the sweep varied both batch and length."""
+    facet: str = ""
+    """Batch or length of the panel, where the sweep varied both."""
 
     @property
     def label(self) -> str:
-        """Name of the line for readers."""
+        """Name of the line within its panel."""
         return ", ".join(filter(None, (shortened(self.model), self.variant)))
+
+    @property
+    def full_label(self) -> str:
+        """Name of the line within the figure."""
+        return ", ".join(filter(None, (self.label, self.facet)))
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,16 @@ def plan(models: Sequence[str], rows: Sequence[SpeedRow], preferred: Axis) -> Pl
     x, facet = (other, preferred) if n_values[preferred] == 1 and n_values[other] > 1 else (preferred, other)
     names = variants(rows)
     facets = sorted({at(r, facet) for r in rows})
-    groups = {f: _series(models, rows, names, x, facet, f) for f in facets}
+    groups = {
+        f: _series(
+            models,
+            [r for r in rows if at(r, facet) == f],
+            names,
+            x,
+            facet_words(facet, f) if len(facets) > 1 else "",
+        )
+        for f in facets
+    }
     by_model = max(len(group) for group in groups.values()) > MOST_LINES
     n_models = len({r.point.model for r in rows})
     shown = few(facets, max(1, _MOST_PANELS // n_models) if by_model else 6)
@@ -136,12 +150,12 @@ def plan(models: Sequence[str], rows: Sequence[SpeedRow], preferred: Axis) -> Pl
     if by_model:
         for model in dict.fromkeys(s.model for f in shown for s in groups[f]):
             for f in shown:
-                title = ", ".join([shortened(model), *([facet_words(facet, f)] if len(shown) > 1 else [])])
+                title = ", ".join(filter(None, (shortened(model), groups[f][0].facet)))
                 mine = tuple(s for s in groups[f] if s.model == model)
                 others = {s.model: s for s in reversed(groups[f]) if s.model != model}
                 panels.append(Panel(title, mine, tuple(others.values())))
     else:
-        panels = [Panel(facet_words(facet, f) if len(shown) > 1 else "", tuple(groups[f])) for f in shown]
+        panels = [Panel(groups[f][0].facet, tuple(groups[f])) for f in shown]
     n_columns = len(shown) if by_model and 1 < len(shown) <= 3 else min(3, len(panels))
     if len(panels) == 4:
         n_columns = 2
@@ -174,24 +188,14 @@ def facet_words(axis: Axis, value: int) -> str:
 
 
 def _series(
-    models: Sequence[str], rows: Sequence[SpeedRow], names: Callable[[SpeedRow], str],
-    x: Axis, facet: Axis, value: int,
-) -> list[Series]:  # fmt: skip
-    mine = [r for r in rows if at(r, facet) == value]
-    keys = dict.fromkeys((r.point.model, names(r)) for r in mine)
+    models: Sequence[str], rows: Sequence[SpeedRow], names: Callable[[SpeedRow], str], x: Axis, facet: str
+) -> list[Series]:
+    found: dict[tuple[str, str], list[SpeedRow]] = {}
+    for row in rows:
+        found.setdefault((row.point.model, names(row)), []).append(row)
     return [
-        Series(
-            model,
-            variant,
-            tuple(
-                sorted(
-                    (r for r in mine if (r.point.model, names(r)) == (model, variant)),
-                    key=lambda r: at(r, x),
-                )
-            ),
-            value,
-        )
-        for model, variant in sorted(keys, key=lambda key: models.index(key[0]))
+        Series(model, variant, tuple(sorted(mine, key=lambda r: at(r, x))), facet)
+        for (model, variant), mine in sorted(found.items(), key=lambda item: models.index(item[0][0]))
     ]
 
 

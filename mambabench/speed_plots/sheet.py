@@ -25,6 +25,8 @@ SHEET_STYLE = STYLE | {
     "axes.titlesize": 9,
     "legend.fontsize": 8.5,
     "lines.linewidth": 1.6,
+    # Names of models may hold dollar signs.
+    "text.parse_math": False,
     "xtick.color": "#555555",
     "ytick.color": "#555555",
     "xtick.labelcolor": "#222222",

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mambabench.plots import shortened
-from mambabench.speed_plots.lines import subtitle
+from mambabench.speed_plots.catalogue import layout_of
 from mambabench.speed_plots.looks import Looks
-from mambabench.speed_plots.quantities import layout_of
 from mambabench.speed_plots.scales import quantity, scale_counts, scale_values, spans_decades, tokens_text
-from mambabench.speed_plots.series import plan
+from mambabench.speed_plots.series import constants
 from mambabench.speed_plots.sheet import Sheet
+from mambabench.speed_plots.words import subtitle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,8 +90,8 @@ def draw_states(table: SpeedTable) -> DescribedFigure | None:
         handles.append(
             looks.extra("break-even context", color="black", marker="o", markersize=9, markerfacecolor="none")
         )
-    laid_out = plan(table.models, rows, "prompt_len_tokens")
-    shown = subtitle(table, laid_out, None, ["lines from the spec, markers as measured"])
+    notes = [*constants(rows), "lines from the spec, markers as measured"]
+    shown = subtitle(table, rows, notes)
     return sheet.finish("State and cache of a sequence by length", shown, handles, _sentences(held, meetings))
 
 

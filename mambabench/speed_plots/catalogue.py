@@ -7,10 +7,10 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mambabench.speed_plots.lines import Quantity, Reference
 from mambabench.speed_plots.looks import LINE_STYLES
+from mambabench.speed_plots.quantity import Quantity, Reference
 from mambabench.speed_plots.scales import quantity
-from mambabench.speed_plots.series import Panel, Plan, Series, at
+from mambabench.speed_plots.series import Axis, Series, at
 
 if TYPE_CHECKING:
     from mambabench.bench.sizes import StateLayout
@@ -32,33 +32,28 @@ def layout_of(table: SpeedTable, model: str, dtype: str) -> StateLayout | None:
     return None
 
 
-def decode_ceilings(table: SpeedTable, plan: Plan, panel: Panel) -> list[Reference]:
+def decode_ceilings(table: SpeedTable, x: Axis, series: Series) -> list[Reference]:
     """Return the most tokens a second that the memory's bandwidth allows, by a copy and by the data sheet."""
-    found: dict[tuple[str, str, tuple[tuple[int, float], ...]], Reference] = {}
-    for series in panel.series:
-        for name, measured, style in (
-            ("ceiling: bandwidth of a copy", True, DASHED),
-            ("ceiling: data sheet", False, DOTTED),
-        ):
-            rows = _ceiling(table, plan, series, measured=measured)
-            if rows:
-                reference = Reference(name, rows, series.model, {"linestyle": style}, optional=not measured)
-                found.setdefault((series.model, name, rows), reference)
-    return list(found.values())
-
-
-def weights_and_budget(table: SpeedTable, plan: Plan, panel: Panel) -> list[Reference]:
-    """Return the level of each model's weights, and the budget."""
+    by_copy = _ceiling(table, x, series, measured=True)
+    by_sheet = _ceiling(table, x, series, measured=False)
     found = []
-    for series in panel.series:
-        weights = [(at(r, plan.x), r.memory.weights_bytes) for r in series.rows if r.memory is not None]
-        if weights:
-            style = {"linestyle": "solid", "linewidth": 0.8, "alpha": 0.6}
-            found.append(Reference("weights alone", tuple(weights), series.model, style))
-    budgets = {r.memory.budget_bytes for r in table.replicates if r.memory is not None} - {None}
+    if by_copy:
+        found.append(Reference("ceiling: bandwidth of a copy", by_copy, series.model, DASHED))
+    if by_sheet:
+        found.append(Reference("ceiling: data sheet", by_sheet, series.model, DOTTED, optional=True))
+    return found
+
+
+def weights_and_budget(table: SpeedTable, x: Axis, series: Series) -> list[Reference]:
+    """Return the level of a model's weights, and the budget."""
+    found = []
+    weights = tuple((at(r, x), float(r.memory.weights_bytes)) for r in series.rows if r.memory is not None)
+    if weights:
+        found.append(Reference("weights alone", weights, series.model, "solid", width=0.8, opacity=0.6))
+    budgets = {r.memory.budget_bytes for r in table.replicates if r.memory is not None}
     for budget in sorted(b for b in budgets if b is not None):
         name = f"budget of {quantity(budget, 'bytes')}"
-        found.append(Reference(name, ((0, budget),), None, {"linestyle": LINE_STYLES[2]}, optional=True))
+        found.append(Reference(name, ((0, float(budget)),), None, LINE_STYLES[2], optional=True))
     return found
 
 
@@ -75,9 +70,7 @@ QUANTITIES: dict[str, Quantity] = {
 }  # fmt: skip
 
 
-def _ceiling(
-    table: SpeedTable, plan: Plan, series: Series, *, measured: bool
-) -> tuple[tuple[int, float], ...]:
+def _ceiling(table: SpeedTable, x: Axis, series: Series, *, measured: bool) -> tuple[tuple[int, float], ...]:
     from mambabench.bench.ceilings import decode_ceiling_tokens_per_s
 
     found = []
@@ -93,7 +86,7 @@ def _ceiling(
             depth_tokens=point.prompt_len_tokens + point.gen_len_tokens // 2, bytes_per_s=bandwidth,
         )  # fmt: skip
         if math.isfinite(ceiling):
-            found.append((at(row, plan.x), ceiling))
+            found.append((at(row, x), ceiling))
     return tuple(found)
 
 
