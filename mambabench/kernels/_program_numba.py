@@ -21,7 +21,8 @@ from numba.extending import register_jitable
 
 from mambabench.kernels import _products
 from mambabench.kernels._address import copy, floats_at, integer_at
-from mambabench.kernels._barrier import meet
+from mambabench.kernels._barrier import LONGEST, meet
+from mambabench.kernels._products import STATE_LANES, ask_for, step_states
 from mambabench.kernels._vector import FASTMATH, exp2, silu, softplus
 
 MEET, PRODUCT, NORM, CONV, SCAN, SSD, GATE = range(7)
@@ -225,6 +226,9 @@ def _scan(op: _Array, rows: int, thread: int, first: int, last: int, work: _Arra
         for low in range(first, last, _LANES):
             high = min(low + _LANES, last)
             width = high - low
+            soon = before + high * 4 if high < last else 0
+            if high == last and row + 1 < rows:
+                soon = integer_at(op[21] + row * 8 + 8) + first * 4
             u_now, dt_now, z_now, y_now = u[low:high], dt[low:high], z[low:high], y[low:high]
             bias_now, skip_now = dt_bias[low:high], skip[low:high]
             for c in range(width):
@@ -236,6 +240,9 @@ def _scan(op: _Array, rows: int, thread: int, first: int, last: int, work: _Arra
                 place = n * channels
                 state = _state_at(before, after, place + low, width, unread)
                 a_n, b_n, c_n = a[place + low : place + high], b[n], b[n_states + n]
+                if soon != 0:
+                    for line in range(0, width * 4, 64):
+                        ask_for(soon + place * 4 + line)
                 for c in range(width):
                     h = exp2(step[c] * a_n[c]) * state[c] + drive[c] * b_n
                     total[c] += h * c_n
@@ -250,7 +257,7 @@ def _ssd(op: _Array, numbers: _Array, rows: int, thread: int, first: int, last: 
     channels = heads * width
     low, high = np.float32(numbers[0]), np.float32(numbers[1])
     dt_bias, a, skip = floats_at(op[14], heads), floats_at(op[15], heads), floats_at(op[16], channels)
-    unread = work[2 * _LANES :]
+    unread, is_whole = work[2 * _LANES :], width % STATE_LANES == 0
     for row in range(rows):
         xbc = floats_at(_at(op, 1, row, thread), channels + 2 * groups * n_states)
         dt, y = floats_at(_at(op, 4, row, thread), heads), floats_at(_at(op, 7, row, thread), channels)
@@ -270,14 +277,30 @@ def _ssd(op: _Array, numbers: _Array, rows: int, thread: int, first: int, last: 
                 for i in range(now):
                     drive[i] = x[i] * s
                     total[i] = skip_now[i] * x[i]
-                for n in range(n_states):
-                    place = (head * n_states + n) * width + left
-                    state = _state_at(before, after, place, now, unread)
-                    b_n, c_n = xbc[b + n], xbc[c + n]
-                    for i in range(now):
-                        h = decay * state[i] + drive[i] * b_n
-                        total[i] += h * c_n
-                        state[i] = h
+                if is_whole and after != 0:
+                    place = head * n_states * width
+                    if left == 0:
+                        _state_at(before, after, place, n_states * width, unread)
+                    for i in range(0, now, STATE_LANES):
+                        step_states(
+                            after + (place + left + i) * 4,
+                            width * 4,
+                            n_states,
+                            decay,
+                            drive.ctypes.data + i * 4,
+                            _at(op, 1, row, thread) + b * 4,
+                            _at(op, 1, row, thread) + c * 4,
+                            total.ctypes.data + i * 4,
+                        )
+                else:
+                    for n in range(n_states):
+                        place = (head * n_states + n) * width + left
+                        state = _state_at(before, after, place, now, unread)
+                        b_n, c_n = xbc[b + n], xbc[c + n]
+                        for i in range(now):
+                            h = decay * state[i] + drive[i] * b_n
+                            total[i] += h * c_n
+                            state[i] = h
                 for i in range(now):
                     y_now[i] = total[i]
 
@@ -307,12 +330,12 @@ def _gate(op: _Array, eps: float, rows: int, thread: int, partial: _Array) -> No
 
 def _run(ops: _Array, numbers: _Array, rows: int, arrived: int, thread: int, threads: int) -> None:
     work = np.empty(4 * _LANES, np.float32)
-    meetings = 0
+    meetings, looks = 0, LONGEST
     for i in range(ops.shape[0]):
         op, code = ops[i], ops[i, 0]
         if code == MEET:
             meetings += threads
-            meet(arrived, meetings)
+            looks = meet(arrived, meetings, looks)
         elif code == PRODUCT:
             first, last = _share(op[10], thread, threads)
             kind = op[8]
@@ -339,4 +362,4 @@ def _run(ops: _Array, numbers: _Array, rows: int, arrived: int, thread: int, thr
 
 run: Callable[..., None] = njit(nogil=True, cache=True, fastmath=FASTMATH, error_model="numpy")(_run)
 """run(ops [n, FIELDS] int64, numbers [n, 2] float64, rows, arrived, thread, threads): follows the operations,
-as `thread` of `threads`; `arrived` is the address of an int64 that is zero before the first thread begins."""
+as `thread` of `threads`; `arrived` is the address of what `_barrier.meeting` made for this call."""

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from mambabench.kernels import _products
 from mambabench.kernels import _program_numba as loops
+from mambabench.kernels._barrier import meeting
 from mambabench.kernels.threads import together
 
 DTYPES = {torch.float32: _products.FLOAT32, torch.bfloat16: _products.BFLOAT16} | (
@@ -265,7 +266,7 @@ class Program:
             self._limits = np.array(self._numbers)
         for places, old, new in zip(self._states, before, after, strict=True):
             places[0], places[1] = 0 if old is None else old, 0 if new is None else new
-        arrived = np.zeros(1, np.int64)
+        arrived = meeting()
         common = self._table, self._limits, self.rows, arrived.ctypes.data
 
         def follow(thread: int) -> None:
