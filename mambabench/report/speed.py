@@ -53,6 +53,8 @@ class SpeedRow:
     """Of all processes together."""
     flags: tuple[str, ...]
     """What limits the figures; keys of `speed_flags.ADVICE`."""
+    requested_bytes: int | None = None
+    """The allocation that failed, of the first process that ran out of memory."""
     ttft_s: Estimate | None = None
     tpot_s: Estimate | None = None
     e2e_s: Estimate | None = None
@@ -212,6 +214,7 @@ def _row(
             n_cores=n_cores,
             n_processes=n_processes,
         ),
+        requested_bytes=next((r.requested_bytes for r in records if r.status == "oom"), None),
         ttft_s=ttft_s,
         tpot_s=tpot_s,
         e2e_s=e2e_s,

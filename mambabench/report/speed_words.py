@@ -39,7 +39,7 @@ def answers(table: SpeedTable, *, budget_bytes: int | None) -> list[str]:
     said += depth_words(field) + arm_words(field) + gap_words(field)
     if budget_bytes is not None:
         said += conversation_words(table, field, budget_bytes)
-    return said + noise_words(table)
+    return said + noise_words(table, field)
 
 
 def break_even_words(table: SpeedTable, field: Field) -> list[str]:
@@ -111,7 +111,7 @@ def conversation_words(table: SpeedTable, field: Field, budget_bytes: int) -> li
     return said
 
 
-def noise_words(table: SpeedTable) -> list[str]:
+def noise_words(table: SpeedTable, field: Field) -> list[str]:
     """Say how much repeats and processes differ, and how busy the machine was."""
     within = [
         spread
@@ -124,9 +124,10 @@ def noise_words(table: SpeedTable) -> list[str]:
     ]
     between = [
         max(values) / min(values) - 1
-        for row in table.rows
+        for contender in field.contenders
+        for records in field.cells(contender).values()
         for figure in (ttft_s, tpot_s)
-        if len(values := by_replicate(table.of(row.point), figure).values()) > 1
+        if len(values := by_replicate(records, figure).values()) > 1
     ]
     loads = [r.load_average for r in table.replicates if r.load_average is not None]
     parts = []

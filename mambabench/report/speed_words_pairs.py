@@ -217,7 +217,8 @@ def _gap(field: Field, a: Contender, b: Contender, lacking: list[Arm]) -> str:
     advice = f" What {_options(lacking)} would split off was not measured." if lacking else ""
     return (
         f"Gap in time per token at {field.at(best.setting)}: {slow.model} takes "
-        f"{with_interval(whole, times)} times {fast.model}'s in the {best.arm} arm, made of {product}.{advice}"
+        f"{with_interval(whole, times)} times {fast.model}'s in the {best.arm} arm, made of {product}."
+        f"{advice}"
     )
 
 
