@@ -38,12 +38,12 @@ _LIMIT_PER_MAX_TIME = 10.0
 _FREE_SHARE = 0.95
 
 
-def run_sweep(options: SpeedOptions, *, child: Sequence[str] = CHILD) -> SpeedOutcome:
+def run_sweep(options: SpeedOptions, *, child: Sequence[str] | None = None) -> SpeedOutcome:
     """Measure every point of a sweep, finishing an interrupted one of the same options.
 
     Args:
         options: what to measure.
-        child: command of a measuring process.
+        child: command of a measuring process; another one in tests.
 
     Raises:
         MambabenchError: before anything is started when the options cannot work; afterwards what goes wrong
@@ -52,7 +52,7 @@ def run_sweep(options: SpeedOptions, *, child: Sequence[str] = CHILD) -> SpeedOu
     """
     plan = make_plan(options)
     with Store(options.out).open_run(plan.manifest()) as run:
-        sweep = _Sweep(plan, run, child)
+        sweep = _Sweep(plan, run, child or CHILD)
         sweep.finish()
         return sweep.outcome()
 
