@@ -5,7 +5,7 @@ whole, models included, and all its mistakes are reported at once.
 
     name: mine                    # default: the file's name
     title: Two models             # default: the name
-    kind: latency                 # latency, throughput or memory
+    kind: latency                 # latency, throughput or memory; default: the command's
     weights: random               # default: pretrained where all of them are on this machine
     budget: 24GB                  # emulated memory; default: all of it
     gen_len: 64                   # axes given here hold for all parts
@@ -78,7 +78,7 @@ def load_speed_suite(name_or_path: str | Path, kind: SweepKind | None = None) ->
     """
     content, path = read_suite(name_or_path)
     require_kind(content, name_or_path, KINDS[1:] if kind is None else [kind])
-    checker = _Checker()
+    checker = _Checker(kind)
     try:
         document = checker.parse(content)
     except yaml.YAMLError as error:
@@ -95,7 +95,15 @@ def list_speed_suites() -> list[SpeedSuite]:
 
 
 class _Checker(YamlChecker):
-    """Reads one suite of points."""
+    """Reads one suite of points.
+
+    Args:
+        kind: of a suite that does not say its own.
+    """
+
+    def __init__(self, kind: SweepKind | None) -> None:
+        super().__init__()
+        self._kind = kind
 
     def check(self, document: Any, *, default_name: str) -> dict[str, Any]:
         """Return the suite with defaults filled in; meaningless when there are mistakes."""
@@ -104,18 +112,19 @@ class _Checker(YamlChecker):
             return {}
         self.unknown_keys(document, _KEYS, "")
         name = self.name(document, default_name)
-        if document.get("kind") not in KINDS[1:]:
-            self.mistakes.append(f"'kind': {document.get('kind')!r} is none of {', '.join(KINDS[1:])}")
+        kind = document.get("kind", self._kind)
+        if kind not in KINDS[1:]:
+            self.mistakes.append(f"'kind': {kind!r} is none of {', '.join(KINDS[1:])}")
         return {
             "name": name,
             "title": self.text(document, "title", name, ""),
             "description": self.text(document, "description", "", "").strip(),
-            "kind": document.get("kind"),
+            "kind": kind,
             "weights": self._one_of(document, "weights", ("pretrained", "random")),
             "seed": self._number(document, "seed", 0, least=0),
             "dtype": self._dtype(document),
             "budget_bytes": self._budget(document),
-            "repeats": self._number(document, "repeats", REPEATS, least=0 if _is_memory(document) else 1),
+            "repeats": self._number(document, "repeats", REPEATS, least=0 if kind == "memory" else 1),
             "processes": self._number(document, "processes", PROCESSES, least=1),
             "max_time_s": self._number(document, "max_time", MAX_TIME_S, least=1),
             "blocks": self._blocks(document),
@@ -235,7 +244,3 @@ class _Checker(YamlChecker):
         except ValueError:
             self.mistakes.append(f"'budget': {value!r} is not a size such as 24GB")
             return None
-
-
-def _is_memory(document: dict[Any, Any]) -> bool:
-    return document.get("kind") == "memory"

@@ -58,12 +58,14 @@ def read_suite(name_or_path: str | Path) -> tuple[str, Path]:
 
 
 def declared_kind(content: str) -> str:
-    """Return the kind that a suite says it is of, "zeroshot" where it is silent or cannot be read."""
+    """Return the kind that a suite says it is of, or shows by its tasks; empty where it does neither."""
     try:
         document = yaml.safe_load(content)
     except yaml.YAMLError:
-        return KINDS[0]
-    return str(document.get("kind", KINDS[0])) if isinstance(document, dict) else KINDS[0]
+        return ""
+    if not isinstance(document, dict):
+        return ""
+    return str(document.get("kind", KINDS[0] if "tasks" in document else ""))
 
 
 def require_kind(content: str, name: object, wanted: Iterable[str]) -> None:
