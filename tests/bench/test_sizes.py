@@ -103,6 +103,9 @@ def test_what_a_configuration_leaves_out_has_the_librarys_default() -> None:
         default = type(shape)().to_dict()
         sparse = {k: v for k, v in shape.to_dict().items() if k == "model_type" or default.get(k) != v}
         assert small(sparse) == small(shape.to_dict()), name
+        whole = {"sliding_window": None}
+        bare = {"model_type": shape.model_type, **whole}
+        assert small(bare) == small({**default, **whole}), name
 
 
 @pytest.mark.parametrize(
