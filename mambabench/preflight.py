@@ -67,14 +67,23 @@ def look_ahead(
     return [(ref, locate(ref, weights)) for ref in refs]
 
 
+def require_once(models: Sequence[str]) -> None:
+    """Refuse a model that is named twice.
+
+    Raises:
+        UsageError: naming it.
+    """
+    texts = Counter(models)
+    if repeated := [text for text, n in texts.items() if n > 1]:
+        raise UsageError(f"model '{repeated[0]}' is given {texts[repeated[0]]} times", hint="Name it once.")
+
+
 def told_apart(refs: Sequence[ModelRef]) -> list[ModelRef]:
     """Give models whose short names are equal the names that were typed, since tables need names that differ.
 
     Raises:
         UsageError: when the same model is given twice.
     """
-    texts = Counter(ref.text for ref in refs)
-    if repeated := [text for text, n in texts.items() if n > 1]:
-        raise UsageError(f"model '{repeated[0]}' is given {texts[repeated[0]]} times", hint="Name it once.")
+    require_once([ref.text for ref in refs])
     names = Counter(ref.name for ref in refs)
     return [replace(ref, name=ref.text) if names[ref.name] > 1 else ref for ref in refs]

@@ -27,7 +27,7 @@ from mambabench.models.device import parse_device, pick_dtype
 from mambabench.models.hashing import file_records
 from mambabench.models.locate import Located, locate, with_weights
 from mambabench.models.record import config_digest
-from mambabench.preflight import told_apart
+from mambabench.preflight import require_once, told_apart
 from mambabench.registry import ModelRef, resolve
 from mambabench.report.speed_format import size
 from mambabench.schema import WeightsKind
@@ -57,6 +57,8 @@ def make_plan(options: SpeedOptions, *, fetch: bool = True) -> SpeedPlan:
     """
     parse_device(options.device)
     pick_dtype(options.dtype, device="cpu", stored="")
+    for block in options.blocks:
+        require_once(block.models)
     fakes = [text for text in options.models if text.startswith(FAKE_PREFIX)]
     sizes_of_fakes = {text: fake_sizes(text) for text in fakes}
     refs = told_apart([resolve(text, need_weights=False) for text in options.models if text not in fakes])
