@@ -159,6 +159,17 @@ def test_shares_of_the_measured_ceilings(sizes: dict[str, ModelSizes]) -> None:
     assert row.training_length_tokens == own.training_length_tokens
 
 
+def test_the_depth_of_a_cache_lowers_the_ceiling(sizes: dict[str, ModelSizes]) -> None:
+    at = point(PYTHIA, 1000)
+    row = row_of(replicate(PYTHIA, at), sizes=sizes, ceilings=[ceilings()])
+    assert row.decode_ceiling_share is not None
+    assert row.tpot_s is not None
+    layout = layout_for("mambabench", "float32")
+    # Steps see 1,000 to 1,063 tokens.
+    read = sizes["pythia-160m"].decode_bytes(layout, "float32", batch_size=1, depth_tokens=1032)
+    assert row.decode_ceiling_share.value == pytest.approx(read / 20e9 / row.tpot_s.value, rel=1e-9)
+
+
 def test_no_share_without_sizes_or_ceilings(sizes: dict[str, ModelSizes]) -> None:
     for options in ({"sizes": sizes}, {"ceilings": [ceilings()]}):
         row = row_of(exact(), **options)
@@ -166,7 +177,8 @@ def test_no_share_without_sizes_or_ceilings(sizes: dict[str, ModelSizes]) -> Non
 
 
 def test_a_fast_point_is_flagged_as_above_the_ceiling(sizes: dict[str, ModelSizes]) -> None:
-    slow = ceilings(copy_bytes_per_s=(1e9,))
+    # 30 ms a step and 522 MB to read.
+    slow = ceilings(copy_bytes_per_s=(15e9,))
     assert flags.ABOVE_CEILING in row_of(exact(), sizes=sizes, ceilings=[slow]).flags
     assert flags.ABOVE_CEILING not in row_of(exact(), sizes=sizes, ceilings=[ceilings()]).flags
 

@@ -64,7 +64,7 @@ def test_either_curve_may_come_first(grid: list[int], data: st.DataObject) -> No
 def test_touching_is_no_crossing_and_equality_on_the_way_is_one() -> None:
     assert crossing_points([1, 2, 4], [2, 1, 2], [1, 1, 1]) == []
     assert crossing_points([1, 2, 4], [2, 1, 0.5], [1, 1, 1]) == pytest.approx([2.0])
-    assert crossing_points([1, 2, 8, 16], [2, 1, 1, 0.5], [1, 1, 1, 1]) == pytest.approx([4.0])
+    assert crossing_points([1, 2, 8, 16], [9, 1, 1, 0.9], [1, 1, 1, 1]) == pytest.approx([4.0])
     assert crossing_points([1, 2], [1, 2], [1, 2]) == []
 
 
