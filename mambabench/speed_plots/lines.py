@@ -60,9 +60,8 @@ def _draw_lines(table: SpeedTable, what: Quantity, laid_out: Plan, looks: Looks)
         values = [*heights, *(v for r in kept for _, v in r.rows)]
         scale_values(axes, values, what.unit, what.words, log=log)
     sheet.label_outer()
-    # Titles of panels of one model name it.
-    named = all(panel.title and len({s.model for s in panel.series}) == 1 for panel in panels)
-    shown = [] if named else [m for m in laid_out.models if any(s.model == m for s in laid_out.series)]
+    drawn = {s.model for s in laid_out.series}
+    shown = [] if laid_out.by_model else [m for m in laid_out.models if m in drawn]
     return sheet.finish(
         f"{what.title} by {'depth' if by_depth else _BY[laid_out.x]}",
         subtitle(table, laid_out.rows, [*laid_out.notes, *notes], what),

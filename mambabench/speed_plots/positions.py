@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 _MOST_LENGTHS = 3
 _SPIKE = 3.0
 """Steps that take so many times the slowest line's median end at the frame, marked."""
-_MARKER_SPACING = 0.2
-"""Of the panel's diagonal."""
+_N_MARKERS = 5
 _TINTS = (0.0, 0.25, 0.45)
 
 
@@ -41,14 +40,14 @@ def draw_positions(table: SpeedTable) -> DescribedFigure | None:
     names = variants(rows)
     lengths = _lengths(rows)
     kept = [r for r in rows if r.point.prompt_len_tokens in lengths]
-    panels = _panels(kept, table.models)
+    panels, by_model = _panels(kept, table.models)
     looks = Looks(table.models)
     n_columns = 2 if len(panels) == 4 else min(3, len(panels))
     sheet = Sheet(len(panels), n_columns, lanes=1)
     top, spikes = _top(kept)
     for axes, (title, mine) in zip(sheet.axes, panels, strict=True):
         for row in mine:
-            _draw(axes, row, lengths, looks, top)
+            _draw(axes, row, lengths, looks, top, marked=not by_model)
         axes.set_title(title, fontweight="bold", pad=10)
         longest = max(len(r.itl_s_by_position) for r in kept) + 1
         axes.set_xlim(2 - 0.02 * longest, longest * 1.02)
@@ -64,8 +63,7 @@ def draw_positions(table: SpeedTable) -> DescribedFigure | None:
     notes.append("medians over repeats and processes")
     if spikes:
         notes.append(f"triangles at the top: steps beyond the axis, up to {quantity(spikes, 's')}")
-    named = all(len({r.point.model for r in mine}) == 1 and title for title, mine in panels)
-    shown = [] if named else [m for m in table.models if any(r.point.model == m for r in kept)]
+    shown = [] if by_model else [m for m in table.models if any(r.point.model == m for r in kept)]
     handles = looks.handles(shown)
     if len(lengths) > 1:
         for place, length in enumerate(lengths):
@@ -92,19 +90,23 @@ def _lengths(rows: list[SpeedRow]) -> tuple[int, ...]:
     return few(sorted(shared), _MOST_LENGTHS)
 
 
-def _panels(rows: list[SpeedRow], models: tuple[str, ...]) -> list[tuple[str, list[SpeedRow]]]:
-    """Split rows by variant, and by model as well where a panel would hold too many lines."""
+def _panels(rows: list[SpeedRow], models: tuple[str, ...]) -> tuple[list[tuple[str, list[SpeedRow]]], bool]:
+    """Split rows by variant, and by model as well where a panel would hold too many lines.
+
+    Returns:
+        Titles with their rows, and whether the titles name the models.
+    """
     names = variants(rows)
-    found: dict[str, list[SpeedRow]] = {}
-    for row in rows:
-        found.setdefault(names(row), []).append(row)
-    if max(map(len, found.values())) <= MOST_LINES:
-        return list(found.items())
-    ordered = sorted(rows, key=lambda r: (models.index(r.point.model), list(found).index(names(r))))
-    return [
-        (", ".join(filter(None, (shortened(model), variant))), list(mine))
-        for (model, variant), mine in itertools.groupby(ordered, lambda r: (r.point.model, names(r)))
-    ]
+    named = list(dict.fromkeys(filter(None, map(names, rows)))) or [""]
+    # What has no variant, such as a model without attention, is compared with every one.
+    together = [(name, [r for r in rows if names(r) in (name, "")]) for name in named]
+    if max(len(mine) for _, mine in together) <= MOST_LINES:
+        return together, False
+    ordered = sorted(rows, key=lambda r: (models.index(r.point.model), ["", *named].index(names(r))))
+    panels = []
+    for (model, variant), mine in itertools.groupby(ordered, lambda r: (r.point.model, names(r))):
+        panels.append((", ".join(filter(None, (shortened(model), variant))), list(mine)))
+    return panels, True
 
 
 def _line_style(place: int, lengths: tuple[int, ...]) -> object:
@@ -112,17 +114,20 @@ def _line_style(place: int, lengths: tuple[int, ...]) -> object:
     return LINE_STYLES[(0, 1, 4)[len(lengths) - 1 - place]]
 
 
-def _draw(axes: Axes, row: SpeedRow, lengths: tuple[int, ...], looks: Looks, top: float) -> None:
+def _draw(
+    axes: Axes, row: SpeedRow, lengths: tuple[int, ...], looks: Looks, top: float, *, marked: bool
+) -> None:
     place = lengths.index(row.point.prompt_len_tokens)
     steps = row.itl_s_by_position
     xs = range(2, len(steps) + 2)
+    every = max(1, len(steps) // _N_MARKERS)
     colour = tint(looks.colour(row.point.model), _TINTS[len(lengths) - 1 - place])
     label = f"{shortened(row.point.model)}, prompt of {tokens_text(row.point.prompt_len_tokens)}"
     axes.plot(
         xs, steps, color=colour, linestyle=_line_style(place, lengths), linewidth=1.3, label=label,
-        marker=looks.marker(row.point.model), markersize=4.5,
+        marker=looks.marker(row.point.model) if marked or len(steps) == 1 else "", markersize=4.5,
         # Few, and of each model in other places: lines often lie upon each other.
-        markevery=(looks.models.index(row.point.model) * 0.03, _MARKER_SPACING),
+        markevery=(looks.models.index(row.point.model) * every // _N_MARKERS % every, every),
     )  # fmt: skip
     beyond = [x for x, y in zip(xs, steps, strict=True) if y > top]
     if beyond:

@@ -81,6 +81,8 @@ class Plan:
     """Those with a name, in order."""
     notes: tuple[str, ...] = ()
     """What is the same everywhere, and what is left out."""
+    by_model: bool = False
+    """Whether each panel is of one model, which its title names."""
 
     @property
     def xs(self) -> tuple[int, ...]:
@@ -160,7 +162,7 @@ def plan(models: Sequence[str], rows: Sequence[SpeedRow], preferred: Axis) -> Pl
     if len(panels) == 4:
         n_columns = 2
     found = tuple(dict.fromkeys(filter(None, (names(r) for r in rows))))
-    return Plan(x, tuple(panels), n_columns, tuple(models), found, notes)
+    return Plan(x, tuple(panels), n_columns, tuple(models), found, notes, by_model)
 
 
 def variants(rows: Sequence[SpeedRow]) -> Callable[[SpeedRow], str]:

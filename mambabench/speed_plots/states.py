@@ -34,7 +34,7 @@ class _Held:
     dtype: str
     label: str
     measured: tuple[tuple[int, float], ...]
-    """(tokens, bytes), after prompt and generation."""
+    """(tokens read, bytes), after prompt and generation."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,13 @@ def draw_states(table: SpeedTable) -> DescribedFigure | None:
     looks = Looks(table.models, tuple(dict.fromkeys(h.dtype for h in held)))
     sheet = Sheet(lanes=1)
     (axes,) = sheet.axes
-    everything: list[float] = [b for h in held for _, b in h.measured]
+    by_spec: list[float] = []
     for one in held:
-        everything += _draw(axes, table, one, span, looks)
+        by_spec += _draw(axes, table, one, span, looks)
+    everything = [*by_spec, *(b for h in held for _, b in h.measured)]
     ticks = _powers(span) or sorted({*measured, *span})
     scale_counts(
-        axes, ticks, "tokens seen (prompt and generation)", width_inches=sheet.panel_inches, ends=span
+        axes, ticks, "tokens read (prompt and generation)", width_inches=sheet.panel_inches, ends=span
     )
     scale_values(axes, everything, "bytes", "state and cache of a sequence", log=spans_decades(everything))
     for meeting in meetings:
@@ -90,7 +91,7 @@ def draw_states(table: SpeedTable) -> DescribedFigure | None:
         handles.append(
             looks.extra("break-even context", color="black", marker="o", markersize=9, markerfacecolor="none")
         )
-    notes = [*constants(rows), "lines from the spec, markers as measured"]
+    notes = [*constants(rows), "markers as measured", *(["lines from the spec"] if by_spec else [])]
     shown = subtitle(table, rows, notes)
     return sheet.finish("State and cache of a sequence by length", shown, handles, _sentences(held, meetings))
 
@@ -100,7 +101,8 @@ def _held(table: SpeedTable) -> list[_Held]:
     found: dict[tuple[str, str], dict[int, float]] = {}
     for row in rows:
         if row.memory is not None:
-            tokens = row.point.prompt_len_tokens + row.point.gen_len_tokens
+            # The last id is generated and never read.
+            tokens = row.point.prompt_len_tokens + row.point.gen_len_tokens - 1
             bytes_each = row.memory.state_bytes / row.point.batch_size
             found.setdefault((row.point.model, row.point.dtype), {})[tokens] = bytes_each
     several = len({dtype for _, dtype in found}) > 1
@@ -146,8 +148,9 @@ def _draw(axes: Axes, table: SpeedTable, one: _Held, span: tuple[int, int], look
             linestyle=looks.line_style(one.dtype),
             label=one.label,
         )
+    style = "none" if values else looks.line_style(one.dtype)
     axes.plot(
-        *zip(*one.measured, strict=True), linestyle="none", zorder=3, label=f"_measured {one.label}",
+        *zip(*one.measured, strict=True), linestyle=style, zorder=3, label=f"_measured {one.label}",
         **looks.marker_style(one.model),
     )  # fmt: skip
     return values
