@@ -13,6 +13,7 @@ from mambabench.stats.replicates import Estimate
 
 _DIGITS = 3
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+_FLOPS = ((1e12, "TFLOP/s"), (1e9, "GFLOP/s"), (1e6, "MFLOP/s"))
 _SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 
 Write = Callable[[float], str]
@@ -40,6 +41,11 @@ def size(value: float) -> str:
     text = number(value / factor)
     # A trailing zero claims a digit that a budget of 24 GB does not have.
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} {unit}"
+
+
+def flops(value: float) -> str:
+    """Return operations a second with their unit."""
+    return _in_units(value, _FLOPS)
 
 
 def percent(share: float, *, signed: bool = False) -> str:

@@ -29,7 +29,7 @@ _LONGEST_NAME = 30
 _STATE_WIDTHS = (20, 12)
 _WORDS = {"skipped_after_oom": "skipped after oom", "missing": "not measured yet"}
 _STYLE = {"ok": "", "missing": "dim", "skipped_after_oom": "dim", "unsupported": "dim"}
-_DROPPED_FIRST = ("ITL\np90", "transient", "peak", "expected", "% host", "spread")
+_DROPPED_FIRST = ("ITL\np90", "transient", "prefill\n% max", "peak", "expected", "% host", "spread")
 """Columns that a narrow terminal has no room for."""
 
 _LEGEND = {
@@ -37,7 +37,8 @@ _LEGEND = {
     "TPOT": "TPOT: mean time of each later one",
     "ITL\np90": "ITL p90: 90th percentile of single steps",
     "e2e\ntok/s": "e2e: prompt and all tokens together",
-    "% of\nceiling": "ceiling: decoding bound by a copy measured here",
+    "prefill\n% max": "prefill % max: of the speed that a matrix product measured here allows",
+    "decode\n% max": "decode % max: of the speed that a copy measured here allows",
     "% host": "host: time in which the device does not work",
     "transient": "transient: peak without weights and state",
     "expected": "expected: peak computed beforehand",
@@ -193,7 +194,8 @@ def _figures(table: SpeedTable) -> list[Column]:
             ("prefill\ntok/s", lambda r: _estimate(r.prefill_tokens_per_s, number)),
             ("e2e\ntok/s", lambda r: _estimate(r.e2e_tokens_per_s, number)),
             ("peak", lambda r: _estimate(r.peak_bytes, size)),
-            ("% of\nceiling", lambda r: _share(r.decode_ceiling_share)),
+            ("prefill\n% max", lambda r: _share(r.prefill_ceiling_share)),
+            ("decode\n% max", lambda r: _share(r.decode_ceiling_share)),
         ]
     else:
         shown = ("ttft_s", "tpot_s", "itl_p90_s", "e2e_tokens_per_s")
@@ -202,7 +204,8 @@ def _figures(table: SpeedTable) -> list[Column]:
             ("TPOT", lambda r: _estimate(r.tpot_s, seconds)),
             ("ITL\np90", lambda r: _estimate(r.itl_p90_s, seconds)),
             ("e2e\ntok/s", lambda r: _estimate(r.e2e_tokens_per_s, number)),
-            ("% of\nceiling", lambda r: _share(r.decode_ceiling_share)),
+            ("prefill\n% max", lambda r: _share(r.prefill_ceiling_share)),
+            ("decode\n% max", lambda r: _share(r.decode_ceiling_share)),
         ]
     columns += [("% host", lambda r: _share(r.host_overhead_share)), ("spread", lambda r: _widest(r, shown))]
     # A column without a figure only takes room, such as that of ceilings that were not measured.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mambabench.report import speed_flags as flags
 from mambabench.report.speed_contenders import Contender, Field, Setting
-from mambabench.report.speed_format import number, percent, plural, size
+from mambabench.report.speed_format import Write, flops, number, percent, plural, size
 from mambabench.report.speed_medians import by_replicate, spread_within, tpot_s, ttft_s
 from mambabench.report.speed_words_pairs import arm_words, crossing_words, gap_words, pair_words
 from mambabench.speed_schema import MemoryRecord, ReplicateRecord
@@ -28,7 +28,7 @@ def answers(table: SpeedTable, *, budget_bytes: int | None) -> list[str]:
     """Return the answers that a sweep supports, one or two sentences each.
 
     Break-even context, crossings, pairs of models, latency against depth, other arms, the split of gaps,
-    conversations in a budget, and the machine's noise, in this order.
+    conversations in a budget, the machine's ceilings and its noise, in this order.
 
     Args:
         table: of the sweep, finished or not.
@@ -39,7 +39,7 @@ def answers(table: SpeedTable, *, budget_bytes: int | None) -> list[str]:
     said += depth_words(field) + arm_words(field) + gap_words(field)
     if budget_bytes is not None:
         said += conversation_words(table, field, budget_bytes)
-    return said + noise_words(table, field)
+    return said + ceiling_words(table) + noise_words(table, field)
 
 
 def break_even_words(table: SpeedTable, field: Field) -> list[str]:
@@ -109,6 +109,34 @@ def conversation_words(table: SpeedTable, field: Field, budget_bytes: int) -> li
             f"{length[0]:,} tokens: {'; '.join(part for part in parts if part)}."
         )
     return said
+
+
+def ceiling_words(table: SpeedTable) -> list[str]:
+    """Say what copies and matrix products reach on each device, measured and by the data sheet."""
+    said = []
+    for device in dict.fromkeys(c.device for c in table.ceilings):
+        here = [c for c in table.ceilings if c.device == device]
+        copies = [figure for c in here for figure in c.copy_bytes_per_s]
+        sheet = next((c.sheet_bytes_per_s for c in here if c.sheet_bytes_per_s), None)
+        parts = [_line("copies read and write", copies, lambda value: f"{size(value)}/s", sheet)]
+        for dtype in dict.fromkeys(c.dtype for c in here):
+            products = [figure for c in here if c.dtype == dtype for figure in c.matmul_flops_per_s]
+            sheet = next(
+                (c.sheet_flops_per_s for c in here if c.dtype == dtype and c.sheet_flops_per_s), None
+            )
+            parts.append(_line(f"{dtype} matrix products do", products, flops, sheet))
+        known = [part for part in parts if part]
+        if known:
+            said.append(f"Ceilings of {device} ({here[0].device_name}): {'; '.join(known)}.")
+    return said
+
+
+def _line(words: str, figures: list[float], write: Write, sheet: float | None) -> str:
+    if not figures:
+        return ""
+    spread = f"{write(min(figures))} to {write(max(figures))}"
+    by_sheet = f", {write(sheet)} by its data sheet" if sheet is not None else ""
+    return f"{words} {write(statistics.median(figures))} ({spread} in {plural(len(figures), 'repeat')}{by_sheet})"
 
 
 def noise_words(table: SpeedTable, field: Field) -> list[str]:

@@ -289,6 +289,28 @@ def test_no_budget_no_conversations() -> None:
     assert not any("conversations" in s for s in said(sweep()))
 
 
+# --- ceilings
+
+
+def test_ceilings_are_printed_with_their_sheet() -> None:
+    found = said(
+        [replicate(MAMBA, point())],
+        "Ceilings",
+        ceilings=[
+            ceilings(0, sheet_bytes_per_s=51.2e9),
+            ceilings(1, copy_bytes_per_s=(22e9, 23e9)),
+            ceilings(1, dtype="bfloat16", copy_bytes_per_s=(), matmul_flops_per_s=(1.5e12,)),
+            ceilings(0, "cuda:0", device_name="a GPU", matmul_flops_per_s=(), sheet_flops_per_s=1e15),
+        ],
+    )
+    assert found == [
+        "Ceilings of cpu (a processor): copies read and write 21 GB/s (19 GB/s to 23 GB/s in 5 "
+        "repeats, 51.2 GB/s by its data sheet); float32 matrix products do 500 GFLOP/s (490 GFLOP/s to "
+        "510 GFLOP/s in 6 repeats); bfloat16 matrix products do 1.50 TFLOP/s (1.50 TFLOP/s to 1.50 TFLOP/s in 1 repeat).",
+        "Ceilings of cuda:0 (a GPU): copies read and write 20 GB/s (19 GB/s to 21 GB/s in 3 repeats).",
+    ]
+
+
 # --- noise
 
 
@@ -308,8 +330,8 @@ def test_noise_of_the_machine() -> None:
 
 
 def test_nothing_is_said_of_nothing() -> None:
-    assert said([]) == []
-    assert said([failed(point()), failed(point(PYTHIA))], budget_bytes=10**9) == []
+    assert said([], ceilings=()) == []
+    assert said([failed(point()), failed(point(PYTHIA))], budget_bytes=10**9, ceilings=()) == []
 
 
 @pytest.mark.parametrize("kind", ["latency", "throughput", "memory"])
