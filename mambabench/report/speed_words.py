@@ -134,9 +134,9 @@ def ceiling_words(table: SpeedTable) -> list[str]:
 def _line(words: str, figures: list[float], write: Write, sheet: float | None) -> str:
     if not figures:
         return ""
-    spread = f"{write(min(figures))} to {write(max(figures))}"
+    spread = f"{write(min(figures))} to {write(max(figures))} in {plural(len(figures), 'repeat')}"
     by_sheet = f", {write(sheet)} by its data sheet" if sheet is not None else ""
-    return f"{words} {write(statistics.median(figures))} ({spread} in {plural(len(figures), 'repeat')}{by_sheet})"
+    return f"{words} {write(statistics.median(figures))} ({spread}{by_sheet})"
 
 
 def noise_words(table: SpeedTable, field: Field) -> list[str]:

@@ -306,7 +306,8 @@ def test_ceilings_are_printed_with_their_sheet() -> None:
     assert found == [
         "Ceilings of cpu (a processor): copies read and write 21 GB/s (19 GB/s to 23 GB/s in 5 "
         "repeats, 51.2 GB/s by its data sheet); float32 matrix products do 500 GFLOP/s (490 GFLOP/s to "
-        "510 GFLOP/s in 6 repeats); bfloat16 matrix products do 1.50 TFLOP/s (1.50 TFLOP/s to 1.50 TFLOP/s in 1 repeat).",
+        "510 GFLOP/s in 6 repeats); bfloat16 matrix products do 1.50 TFLOP/s (1.50 TFLOP/s to 1.50 TFLOP/s "
+        "in 1 repeat).",
         "Ceilings of cuda:0 (a GPU): copies read and write 20 GB/s (19 GB/s to 21 GB/s in 3 repeats).",
     ]
 
