@@ -83,21 +83,22 @@ class Subject:
         name: short, as in tables.
         digest: of the architecture and, for pretrained weights, of the files.
         sizes: by the specification; None for an architecture without arithmetic.
-        is_fake: it takes the time and memory of its name, and there is nothing to compare it with.
+        has_attention: whether its attention can be chosen; True where that is not known.
+        is_stand_in: no model but a fake one or an operation: there is nothing to compare it with.
     """
 
     typed: str
     name: str
     digest: str
     sizes: ModelSizes | None
-    is_fake: bool = False
+    has_attention: bool = True
+    is_stand_in: bool = False
 
     @property
     def traits(self) -> ModelTraits:
         """What decides which points exist."""
-        if self.sizes is None:
-            return ModelTraits(self.name, has_attention=True)
-        return ModelTraits(self.name, self.sizes.n_attention_layers > 0, self.sizes.learned_positions)
+        learned = None if self.sizes is None else self.sizes.learned_positions
+        return ModelTraits(self.name, self.has_attention, learned)
 
 
 @dataclass(frozen=True)

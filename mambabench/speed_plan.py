@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mambabench.bench import devices
-from mambabench.bench.fake import PREFIX as FAKE_PREFIX
+from mambabench.bench.fake import PREFIX as FAKE
 from mambabench.bench.fake import FakeSpec
+from mambabench.bench.ops import PREFIX as OPERATION
+from mambabench.bench.ops import OpSpec
 from mambabench.bench.points import expand, obstacle, sequence
 from mambabench.bench.sizes import ModelSizes, StateLayout, fake_sizes, layout_for, sizes_of
 from mambabench.checkpoint_files import inspect_path
@@ -59,20 +61,19 @@ def make_plan(options: SpeedOptions, *, fetch: bool = True) -> SpeedPlan:
     pick_dtype(options.dtype, device="cpu", stored="")
     for block in options.blocks:
         require_once(block.models)
-    fakes = [text for text in options.models if text.startswith(FAKE_PREFIX)]
-    sizes_of_fakes = {text: fake_sizes(text) for text in fakes}
-    refs = told_apart([resolve(text, need_weights=False) for text in options.models if text not in fakes])
+    stand_ins = {text: _stand_in(text) for text in options.models if text.startswith((FAKE, OPERATION))}
+    refs = told_apart([resolve(text, need_weights=False) for text in options.models if text not in stand_ins])
     device = devices.seen_device(options.device)
     dtype = pick_dtype(options.dtype, device=device, stored="")
     Store(options.out).check_writable()
     weights, notes = _weights(refs, options)
     # Last, because these may ask the Hub.
     located = {ref.text: locate(ref, weights) for ref in refs}
-    sizes = sizes_of_fakes | {ref.text: sizes_of(ref, located[ref.text]) for ref in refs}
-    _check_budget(options, sizes, dtype)
+    sizes = {ref.text: sizes_of(ref, located[ref.text]) for ref in refs}
+    _check_budget(options, sizes | {text: s.sizes for text, s in stand_ins.items()}, dtype)
     fetch = fetch and weights == "pretrained"
     found = {ref.text: _subject(ref, located[ref.text], sizes[ref.text], fetch) for ref in refs}
-    subjects = [found.get(text) or _fake(text, sizes_of_fakes[text]) for text in options.models]
+    subjects = [found.get(text) or stand_ins[text] for text in options.models]
     traits = {subject.typed: subject.traits for subject in subjects}
     points = expand(options.blocks, traits, dtype=dtype, device=device)
     by_name = {subject.name: subject for subject in subjects}
@@ -137,7 +138,7 @@ def forecast(plan: SpeedPlan, point: PointRecord) -> Forecast | None:
 
 
 def _rough_s(plan: SpeedPlan, point: PointRecord, sizes: ModelSizes, layout: StateLayout) -> float:
-    if plan.subjects[point.model].is_fake:
+    if point.model.startswith(FAKE):
         fake = FakeSpec.parse(point.model)
         steps_s = point.gen_len_tokens * fake.step_s(depth_tokens=point.prompt_len_tokens)
         return _LOAD_S + plan.options.repeats * (
@@ -215,6 +216,7 @@ def _subject(ref: ModelRef, located: Located, sizes: ModelSizes | None, fetch: b
         name=ref.name,
         digest=digest({"config": config_digest(located.config), "files": sorted(files)}),
         sizes=sizes,
+        has_attention=sizes is None or sizes.n_attention_layers > 0,
     )
 
 
@@ -224,5 +226,10 @@ def _digests(files: CheckpointFiles | None) -> list[str]:
     return [record.sha256 for record in file_records(files.all_files, root=files.directory)]
 
 
-def _fake(text: str, sizes: ModelSizes) -> Subject:
-    return Subject(typed=text, name=text, digest=digest({"fake": text}), sizes=sizes, is_fake=True)
+def _stand_in(text: str) -> Subject:
+    """Return what is measured in place of a model: a fake one, or an operation by itself."""
+    is_fake = text.startswith(FAKE)
+    if not is_fake:
+        OpSpec.parse(text)
+    sizes = fake_sizes(text) if is_fake else None
+    return Subject(text, text, digest({"stand-in": text}), sizes, has_attention=False, is_stand_in=True)

@@ -28,6 +28,8 @@ import yaml
 from mambabench.bench.axes import parse_axis
 from mambabench.bench.fake import PREFIX as FAKE_PREFIX
 from mambabench.bench.fake import FakeSpec
+from mambabench.bench.ops import PREFIX as OPERATION_PREFIX
+from mambabench.bench.ops import OpSpec
 from mambabench.bench.points import ARMS, ATTENTION, Block
 from mambabench.errors import ConfigError, MambabenchError, UsageError, closest
 from mambabench.models.device import pick_dtype
@@ -167,6 +169,8 @@ class _Checker(YamlChecker):
             try:
                 if name.startswith(FAKE_PREFIX):
                     FakeSpec.parse(name)
+                elif name.startswith(OPERATION_PREFIX):
+                    OpSpec.parse(name)
                 else:
                     resolve(name, need_weights=False)
             except MambabenchError as error:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mambabench.bench import devices
@@ -29,13 +30,24 @@ from mambabench.sweep_child import Heard
 if TYPE_CHECKING:
     from mambabench.store import RunDir
 
-CHILD: Final = (sys.executable, "-m", "mambabench.bench.child")
+_UNCOMPARED: Final = "shipped"
+"""The arm that others are compared with."""
 _FIRST_ROUND, _LAST_ROUND = 0, 1
 _CEILINGS_LIMIT_S = 300.0
 _CERTIFY_LIMIT_S = 1800.0
 _OWN_LIMIT_S = 300.0
 _LIMIT_PER_MAX_TIME = 10.0
 _FREE_SHARE = 0.95
+
+
+def child_command() -> tuple[str, ...]:
+    """Return the command of a measuring process.
+
+    It finds modules in the current directory only where this process does: a folder there that happens to
+    have a library's name must not take its place.
+    """
+    here = not {"", str(Path.cwd())}.isdisjoint(sys.path)
+    return (sys.executable, *(() if here else ("-P",)), "-m", "mambabench.bench.child")
 
 
 def run_sweep(options: SpeedOptions, *, child: Sequence[str] | None = None) -> SpeedOutcome:
@@ -52,7 +64,7 @@ def run_sweep(options: SpeedOptions, *, child: Sequence[str] | None = None) -> S
     """
     plan = make_plan(options)
     with Store(options.out).open_run(plan.manifest()) as run:
-        sweep = _Sweep(plan, run, child or CHILD)
+        sweep = _Sweep(plan, run, child or child_command())
         sweep.finish()
         return sweep.outcome()
 
@@ -124,7 +136,7 @@ class _Sweep:
     def _measure(self, step: Step) -> None:
         """Fill one step, by a process unless it is known that none is needed."""
         point = step.point
-        if point.model in self._refused:
+        if point.model in self._refused and point.arm != _UNCOMPARED:
             self._keep(step, "failed", self._refused[point.model])
             return
         failed = [r.point for r in self._records.values() if r.status == "oom"]
@@ -180,12 +192,13 @@ class _Sweep:
         plan = self._plan
         if not plan.options.verify:
             return
-        for name in dict.fromkeys(step.point.model for step in rest):
+        compared = [step.point for step in rest if step.point.arm != _UNCOMPARED]
+        for name in dict.fromkeys(point.model for point in compared):
             subject = plan.subjects[name]
-            if subject.is_fake or name in self._certificates:
+            if subject.is_stand_in or name in self._certificates:
                 continue
             bar.stage(f"{name}  comparing with the model as shipped")
-            arms = dict.fromkeys((s.point.arm, s.point.attention) for s in rest if s.point.model == name)
+            arms = dict.fromkeys((p.arm, p.attention) for p in compared if p.model == name)
             job = CertifyJob(
                 model=subject.typed,
                 name=subject.name,

@@ -22,7 +22,7 @@ from mambabench.speed import SpeedOptions, SpeedOutcome
 from mambabench.speed_plan import forecast, make_plan
 from mambabench.speed_schema import ReplicateRecord
 from mambabench.store import Store
-from mambabench.sweep import run_sweep
+from mambabench.sweep import child_command, run_sweep
 
 A, B = "fake:token_ms=2", "fake:token_ms=4"
 BLOCK = Block((A, B), prompt_len_tokens=(128, 256, 512), gen_len_tokens=(4,), batch_size=(1,))
@@ -186,7 +186,8 @@ def test_certificates_come_first_and_are_kept(desk: Desk) -> None:
     assert [(j["task"], j["name"]) for j in desk.jobs[:2]] == [
         ("certify", "mamba-tiny"), ("certify", "pythia-tiny"),
     ]  # fmt: skip
-    assert desk.jobs[0]["arms"] == [["eager", "none"], ["shipped", "none"]]
+    # The model as shipped is what others are compared with.
+    assert desk.jobs[0]["arms"] == [["eager", "none"]]
     assert all(j["task"] == "measure" for j in desk.jobs[2:])
     assert all(r.certificate is not None and r.certificate.fast_path == "a" for r in outcome.replicates)
     next((outcome.path / "replicates").glob("mamba-tiny*")).unlink()
@@ -196,12 +197,12 @@ def test_certificates_come_first_and_are_kept(desk: Desk) -> None:
 
 
 def test_a_model_that_is_refused_is_not_timed(desk: Desk) -> None:
-    blocks = (Block(("mamba-tiny", "pythia-tiny"), (16,), (4,), (1,)),)
+    blocks = (Block(("mamba-tiny", "pythia-tiny"), (16,), (4,), (1,), arms=("eager", "shipped")),)
     rules = [({"task": "certify", "name": "mamba-tiny"}, "failed")]
     outcome = desk.run(rules, blocks=blocks)
-    assert [j["name"] for j in desk.jobs if j["task"] == "measure"] == ["pythia-tiny"] * 2
-    assert {(r.point.model, r.status) for r in outcome.replicates} == {
-        ("mamba-tiny", "failed"), ("pythia-tiny", "ok"),
+    assert {(r.point.model, r.point.arm, r.status) for r in outcome.replicates} == {
+        ("mamba-tiny", "eager", "failed"), ("mamba-tiny", "shipped", "ok"),
+        ("pythia-tiny", "eager", "ok"), ("pythia-tiny", "shipped", "ok"),
     }  # fmt: skip
     assert "certificate" in outcome.failed[0].detail
     assert "a reason" in outcome.failed[0].detail
@@ -211,6 +212,20 @@ def test_a_model_that_is_refused_is_not_timed(desk: Desk) -> None:
     assert {j["task"] for j in desk.jobs} == {"measure"}
     assert not insisted.failed
     assert insisted.path != outcome.path
+
+
+def test_a_folder_with_a_librarys_name_does_not_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pydantic").mkdir()
+    (tmp_path / "pydantic" / "__init__.py").write_text("raise ImportError('not this one')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(tmp_path))])
+    program = [*child_command()[:-2], "-c", "import pydantic, mambabench"]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    sys.path.insert(0, "")
+    assert "-P" not in child_command()
 
 
 def test_a_machine_whose_ceilings_cannot_be_measured_is_measured_without(desk: Desk) -> None:

@@ -136,8 +136,8 @@ def test_suites_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     names = [line[0] for line in lines]
     assert names == [
-        "article-24gb", "figure8-right", "long-context", "mamba-paper", "mamba2-paper", "mmlu", "slimpj",
-        "smoke", "smoke-speed", "tinyllama", "wikitext",
+        "article-24gb", "figure8-left", "figure8-right", "long-context", "mamba-paper", "mamba2-paper",
+        "mmlu", "slimpj", "smoke", "smoke-speed", "tinyllama", "wikitext",
     ]  # fmt: skip
     assert {line[1] for line in lines} == {"zeroshot", "latency", "throughput", "memory"}
     assert _run(["suites", "mamba-paper"]) == 0

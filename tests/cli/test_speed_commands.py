@@ -33,7 +33,7 @@ def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
 
     def rule(*rules: tuple[dict[str, Any], str]) -> None:
         child = (sys.executable, "-S", "-E", str(STANDIN), str(tmp_path / "jobs"), json.dumps(rules))
-        monkeypatch.setattr(mambabench.sweep, "CHILD", child)
+        monkeypatch.setattr(mambabench.sweep, "child_command", lambda: child)
 
     rule()
     return rule
