@@ -181,6 +181,8 @@ class ReplicateRecord(Record):
     """Allocation that failed, for "oom"."""
     allocated_bytes: int | None = None
     """In use when it failed."""
+    bytes_per_token: float | None = None
+    """Of the text that prompts were made of, in this model's tokens; null for random ids."""
     past_training_length: bool = False
     """Prompt and generated tokens are longer than what the model was trained on."""
     implementation: str = ""

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from mambabench.bench.fake import PREFIX, FakeDecoder, FakeSpec
 from mambabench.bench.jobs import CeilingsJob, CertifyJob, Job, MeasureJob, ModelJob
+from mambabench.bench.text import Text, read_text
 from mambabench.launch.inside import begin
 from mambabench.speed_schema import MemoryRecord, ReplicateRecord
 
@@ -78,10 +79,10 @@ def _measure(job: MeasureJob, tell: Tell) -> None:
     from mambabench.bench.memory import meter_for
 
     meter, found = meter_for(job.device), Measured()
-    decoder, load_s, sizes = _loaded(job, meter, tell)
+    decoder, load_s, sizes, text = _loaded(job, meter, tell)
     measure(
         decoder,
-        _prompts(job, decoder),
+        _prompts(job, decoder, text),
         gen_len_tokens=job.point.gen_len_tokens,
         repeats=job.repeats,
         max_time_s=job.max_time_s,
@@ -101,6 +102,7 @@ def _measure(job: MeasureJob, tell: Tell) -> None:
         order=job.order,
         status="failed" if wrong else "ok",
         detail=wrong,
+        bytes_per_token=None if text is None else text.bytes_per_token,
         past_training_length=trained is not None
         and job.point.prompt_len_tokens + job.point.gen_len_tokens > trained,
         implementation=decoder.implementation,
@@ -119,8 +121,10 @@ def _measure(job: MeasureJob, tell: Tell) -> None:
     tell("record", record=record.model_dump(mode="json"))
 
 
-def _loaded(job: MeasureJob, meter: MemoryMeter, tell: Tell) -> tuple[Decoder, float, ModelSizes | None]:
-    """Load the model in its arm; return it with the time that this took and the model's sizes."""
+def _loaded(
+    job: MeasureJob, meter: MemoryMeter, tell: Tell
+) -> tuple[Decoder, float, ModelSizes | None, Text | None]:
+    """Load the model in its arm; return it with the time that this took, the model's sizes and the text."""
     from mambabench.bench.sizes import fake_sizes, sizes_of
 
     if job.model.startswith(PREFIX):
@@ -128,13 +132,14 @@ def _loaded(job: MeasureJob, meter: MemoryMeter, tell: Tell) -> tuple[Decoder, f
 
         torch.zeros(1)
         tell("baseline", baseline_bytes=meter.baseline())
-        return FakeDecoder(FakeSpec.parse(job.model)), 0.0, fake_sizes(job.model)
+        return FakeDecoder(FakeSpec.parse(job.model)), 0.0, fake_sizes(job.model), None
     from mambabench.bench.decoders import build_decoder
     from mambabench.models.load import load
     from mambabench.models.locate import locate
     from mambabench.registry import resolve
 
-    plan = _plan(job)
+    plan = _plan(job, tokenizer=job.tokenizer, need_tokenizer=job.text is not None)
+    text = None if job.text is None else read_text(job.text, plan.tokenizer)
     _import_ahead(plan)
     tell("baseline", baseline_bytes=meter.baseline())
     if job.budget_bytes is not None and job.device.startswith("cuda"):
@@ -153,10 +158,10 @@ def _loaded(job: MeasureJob, meter: MemoryMeter, tell: Tell) -> tuple[Decoder, f
         prefill_chunk_tokens=job.point.prefill_chunk_tokens,
     )
     ref = resolve(job.model, need_weights=job.weights == "pretrained")
-    return decoder, load_s, sizes_of(ref, locate(ref, job.weights))
+    return decoder, load_s, sizes_of(ref, locate(ref, job.weights)), text
 
 
-def _plan(job: ModelJob) -> CheckpointPlan:
+def _plan(job: ModelJob, *, tokenizer: str | None = None, need_tokenizer: bool = False) -> CheckpointPlan:
     from mambabench.models.load import check
     from mambabench.registry import resolve
 
@@ -166,7 +171,8 @@ def _plan(job: ModelJob) -> CheckpointPlan:
         dtype=job.dtype,
         device=job.device,
         seed=job.seed,
-        need_tokenizer=False,
+        tokenizer=tokenizer,
+        need_tokenizer=need_tokenizer,
     )
 
 
@@ -186,11 +192,13 @@ def _import_ahead(plan: CheckpointPlan) -> None:
     (square @ square).sum().item()
 
 
-def _prompts(job: MeasureJob, decoder: Decoder) -> Any:
+def _prompts(job: MeasureJob, decoder: Decoder, text: Text | None) -> Any:
     import torch
 
     point = job.point
     shape = (point.batch_size, point.prompt_len_tokens)
+    if text is not None:
+        return torch.tensor(text.prompts(*shape)).to(decoder.device)
     generator = torch.Generator().manual_seed(job.seed)
     return torch.randint(decoder.vocab_size, shape, generator=generator).to(decoder.device)
 

@@ -44,6 +44,10 @@ class MeasureJob(ModelJob):
     budget_bytes: int | None = None
     certificate: CertificateRecord | None = None
     """Of this model, made before."""
+    text: str | None = None
+    """File whose text prompts are made of, by the model's own tokenizer; null for random ids."""
+    tokenizer: str | None = None
+    """Directory or Hub id of another tokenizer."""
 
 
 class CertifyJob(ModelJob):
