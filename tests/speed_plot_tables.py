@@ -152,4 +152,9 @@ def _large_failure(speeds: Speeds, arm: str, length: int) -> Status | None:
     return None
 
 
-CASES = {f.__name__: f for f in (small, one_length, usual, throughput, grid, large)}
+def dense() -> SpeedTable:
+    """One model at lengths too near each other for all of their labels."""
+    return table_of([replicate(TRAINED_MAMBA, point(MAMBA, n)) for n in range(500, 20_000, 500)])
+
+
+CASES = {f.__name__: f for f in (small, one_length, usual, throughput, grid, large, dense)}
