@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,7 +143,7 @@ def test_a_normalisation_is_torchs(shape: tuple[int, int], width: int, has_weigh
     x, added, total, y = (program.shared(width) for _ in range(4))
     x[:], added[:] = normal(0, *x.shape), normal(1, *x.shape)
     weight = normal(2, width) if has_weight else None
-    sums = {"added": added, "total": total} if adds else {}
+    sums: dict[str, Any] = {"added": added, "total": total} if adds else {}
     program.norm(x, y, weight=weight, eps=1e-3, alone=True, **sums)
     program.run([], [])
     summed = x + added if adds else x
@@ -192,10 +193,10 @@ def test_a_step_of_the_scan_is_the_reference(
     program.scan(u, dt, dt_bias, a * LOG2_E, proj, 4, skip, z, 0, y)
     after = before if in_place else Rows.places(None, u, before.shape, rows)
     program.run(addresses(before), addresses(after))
+    b, c = proj[:, None, 4 : 4 + n_states], proj[:, None, 4 + n_states :]
     want, last = selective_scan_reference(
-        *(v[:, None].numpy() for v in (u, dt)), a.t().numpy(),
-        *(v[:, None].numpy() for v in (proj[:, 4 : 4 + n_states], proj[:, 4 + n_states :])),
-        skip.numpy(), z=z[:, None].numpy(), delta_bias=dt_bias.numpy(), delta_softplus=True,
+        u[:, None].numpy(), dt[:, None].numpy(), a.t().numpy(), b.numpy(), c.numpy(), skip.numpy(),
+        z=z[:, None].numpy(), delta_bias=dt_bias.numpy(), delta_softplus=True,
         initial_state=kept.transpose(1, 2).numpy(),
     )  # fmt: skip
     assert torch.allclose(y.double(), torch.from_numpy(want)[:, 0], rtol=1e-5, atol=1e-5)
@@ -225,11 +226,12 @@ def test_a_step_of_mamba_2s_scan_is_the_reference(
     program.ssd(xbc, dt, 3, dt_bias, a * LOG2_E, skip, groups, y, dt_limit=limit)
     after = before if in_place else Rows.places(None, xbc, before.shape, rows)
     program.run(addresses(before), addresses(after))
-    x, b, c = xbc.split([heads * width, groups * n_states, groups * n_states], dim=1)
+    x, b, c = torch.split(xbc, [heads * width, groups * n_states, groups * n_states], dim=1)
     for row in range(rows):
+        b_row, c_row = (v[row].reshape(1, groups, n_states).numpy() for v in (b, c))
         want, last = ssd_reference(
             x[row].reshape(1, heads, width).numpy(), dt[row : row + 1, 3:].numpy(), a.numpy(),
-            *(v[row].reshape(1, groups, n_states).numpy() for v in (b, c)), skip.numpy(),
+            b_row, c_row, skip.numpy(),
             dt_bias=dt_bias.numpy(), dt_limit=limit, initial_state=kept[row].numpy(),
         )  # fmt: skip
         assert torch.allclose(y[row].double(), torch.from_numpy(want).flatten(), rtol=1e-5, atol=1e-5)
