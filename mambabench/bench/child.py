@@ -16,6 +16,8 @@ from pydantic import TypeAdapter
 
 from mambabench.bench.fake import PREFIX, FakeDecoder, FakeSpec
 from mambabench.bench.jobs import CeilingsJob, CertifyJob, Job, MeasureJob, ModelJob
+from mambabench.bench.ops import PREFIX as OPERATION
+from mambabench.bench.ops import OpDecoder, OpSpec
 from mambabench.bench.text import Text, read_text
 from mambabench.launch.inside import begin
 from mambabench.speed_schema import MemoryRecord, ReplicateRecord
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from mambabench.models.base import LoadedModel
     from mambabench.models.plan import CheckpointPlan
 
+_REFUSED = "`--arm shipped` times the model as shipped, `--no-verify` insists on the fast path."
 Tell = Callable[..., None]
 """Writes an event: its name, and what it holds by name."""
 
@@ -133,6 +136,11 @@ def _loaded(
         torch.zeros(1)
         tell("baseline", baseline_bytes=meter.baseline())
         return FakeDecoder(FakeSpec.parse(job.model)), 0.0, fake_sizes(job.model), None
+    if job.model.startswith(OPERATION):
+        operation = OpDecoder(OpSpec.parse(job.model), device=job.device, dtype=job.dtype)
+        tell("baseline", baseline_bytes=meter.baseline())
+        _emulate(job, meter)
+        return operation, 0.0, None, None
     from mambabench.bench.decoders import build_decoder
     from mambabench.models.load import load
     from mambabench.models.locate import locate
@@ -142,11 +150,7 @@ def _loaded(
     text = None if job.text is None else read_text(job.text, plan.tokenizer)
     _import_ahead(plan)
     tell("baseline", baseline_bytes=meter.baseline())
-    if job.budget_bytes is not None and job.device.startswith("cuda"):
-        from mambabench.bench.memory import CudaMemory, emulate_budget
-
-        assert isinstance(meter, CudaMemory)
-        emulate_budget(job.device, job.budget_bytes, context_bytes=meter.context_bytes)
+    _emulate(job, meter)
     began_s = time.perf_counter()
     model = load(plan)
     load_s = time.perf_counter() - began_s
@@ -159,6 +163,15 @@ def _loaded(
     )
     ref = resolve(job.model, need_weights=job.weights == "pretrained")
     return decoder, load_s, sizes_of(ref, locate(ref, job.weights)), text
+
+
+def _emulate(job: MeasureJob, meter: MemoryMeter) -> None:
+    """Bound a GPU's memory; a CPU's is watched from outside."""
+    if job.budget_bytes is not None and job.device.startswith("cuda"):
+        from mambabench.bench.memory import CudaMemory, emulate_budget
+
+        assert isinstance(meter, CudaMemory)
+        emulate_budget(job.device, job.budget_bytes, context_bytes=meter.context_bytes)
 
 
 def _plan(job: ModelJob, *, tokenizer: str | None = None, need_tokenizer: bool = False) -> CheckpointPlan:
@@ -238,6 +251,7 @@ def _certify(job: CertifyJob, tell: Tell) -> None:
     from mambabench.bench.agreement import require_agreement
     from mambabench.bench.decoders import StatefulDecoder, build_decoder
     from mambabench.bench.failures import UnsupportedError
+    from mambabench.errors import CertificateError
     from mambabench.models.certificate import certify
     from mambabench.models.load import load
 
@@ -246,7 +260,10 @@ def _certify(job: CertifyJob, tell: Tell) -> None:
         return
     plan = _plan(job)
     model: LoadedModel = load(plan)
-    certificate = certify(model, fingerprint=plan.fingerprint)
+    try:
+        certificate = certify(model, fingerprint=plan.fingerprint)
+    except CertificateError as error:
+        raise CertificateError(error.message, hint=_REFUSED) from error
     for arm, attention in job.arms:
         try:
             decoder = build_decoder(model, arm=arm, attention=attention)
