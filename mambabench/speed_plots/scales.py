@@ -117,17 +117,25 @@ def scale_counts(
 
 
 def _apart(places_inches: Sequence[float], widths_inches: Sequence[float]) -> list[int]:
-    """Return which labels to keep: every so many, counted from the last, so that none touch."""
+    """Return which labels to keep so that none touch.
+
+    Every so many counted from the last, which looks best; where places are uneven and that leaves too few,
+    both ends and whatever fits between them.
+    """
+
+    def clear(a: int, b: int) -> bool:
+        between = places_inches[b] - places_inches[a] - (widths_inches[a] + widths_inches[b]) / 2
+        return between > _LETTER_INCHES
+
     n = len(places_inches)
-    for stride in range(1, n):
-        kept = list(range(n - 1, -1, -stride))[::-1]
-        gaps = (
-            places_inches[b] - places_inches[a] - (widths_inches[a] + widths_inches[b]) / 2
-            for a, b in itertools.pairwise(kept)
-        )
-        if all(gap > _LETTER_INCHES for gap in gaps):
-            return kept
-    return [n - 1]
+    strides = (list(range(n - 1, -1, -stride))[::-1] for stride in range(1, n + 1))
+    even = next(kept for kept in strides if all(clear(a, b) for a, b in itertools.pairwise(kept)))
+    uneven = [0]
+    for i in range(1, n - 1):
+        if clear(uneven[-1], i) and clear(i, n - 1):
+            uneven.append(i)
+    uneven += [n - 1] if clear(uneven[-1], n - 1) else []
+    return even if len(even) >= len(uneven) - 1 else uneven
 
 
 def _digits(value: float) -> str:
