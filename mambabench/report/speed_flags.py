@@ -90,7 +90,7 @@ def flags_of(
         OUTCOMES_DIFFER: len({r.status for r in records}) > 1,
         PATHS_DIFFER: len(paths) > 1,
         FALLBACK: point.device != "cpu" and any(p.startswith(_FALLBACKS) for p in paths),
-        STATE_DIFFERS: any(m.state_bytes != m.state_bytes_spec for m in memories),
+        STATE_DIFFERS: any(m.state_bytes_spec not in (None, m.state_bytes) for m in memories),
         EMULATED: any(m.budget_bytes is not None for m in memories),
         ABOVE_CEILING: above_ceiling,
         BUSY: any(_is_busy(r, n_cores) for r in records),
