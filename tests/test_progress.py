@@ -30,3 +30,14 @@ def test_notes_are_shown_at_once() -> None:
     stream = io.StringIO()
     LinePerMinute(1, "zeroshot", stream).note("out of memory with 8 sequences; going on with 4")
     assert stream.getvalue() == "zeroshot: out of memory with 8 sequences; going on with 4\n"
+
+
+def test_work_may_be_counted_in_another_unit_and_know_what_is_left() -> None:
+    now_s = 0.0
+    stream = io.StringIO()
+    bar = LinePerMinute(4, "latency", stream, lambda: now_s, unit="processes", left=lambda: 125.0)
+    bar.stage("mamba-130m 128+64 eager")
+    now_s += 90
+    bar.advance(1)
+    line = "latency: 1/4 processes (25%), 1:30 gone, about 2:05 left; mamba-130m 128+64 eager\n"
+    assert stream.getvalue() == line
