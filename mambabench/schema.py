@@ -275,6 +275,10 @@ class SpeedSettingsRecord(Record):
     """Longest that a process repeats for."""
     budget_bytes: int | None = None
     """Emulated memory of the device; null for all of it."""
+    text_sha256: str | None = None
+    """Digest of the text that prompts are made of; null for random ids."""
+    tokenizer: str | None = None
+    """Another tokenizer than the models' own, for the text."""
     verify: bool = True
 
 

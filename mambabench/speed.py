@@ -19,7 +19,7 @@ from mambabench import __version__
 from mambabench.bench.points import Block, ModelTraits, Step
 from mambabench.environment import describe_environment, package_versions
 from mambabench.errors import CellsFailedError
-from mambabench.fingerprint import digest
+from mambabench.fingerprint import digest, file_sha256
 from mambabench.schema import RunManifest, SpeedSettingsRecord, WeightsKind
 from mambabench.speed_schema import PointRecord, ReplicateRecord, Status, SweepKind
 
@@ -59,6 +59,10 @@ class SpeedOptions:
     max_time_s: float = MAX_TIME_S
     budget_bytes: int | None = None
     """Emulated memory of the device."""
+    text: Path | None = None
+    """File that prompts are made of; None for random ids."""
+    tokenizer: str | None = None
+    """Directory or Hub id of another tokenizer than the models' own, for the text."""
     verify: bool = True
     """Whether each model is compared with the model as shipped before it is timed."""
     ceilings: bool = True
@@ -154,8 +158,15 @@ class SpeedPlan:
             processes=options.processes,
             max_time_s=options.max_time_s,
             budget_bytes=options.budget_bytes,
+            text_sha256=self.text_sha256,
+            tokenizer=options.tokenizer,
             verify=options.verify,
         )
+
+    @cached_property
+    def text_sha256(self) -> str | None:
+        """Digest of the text that prompts are made of."""
+        return None if self.options.text is None else file_sha256(self.options.text)
 
     @cached_property
     def machine(self) -> dict[str, object]:
@@ -183,6 +194,7 @@ class SpeedPlan:
                 "repeats": options.repeats,
                 "max_time_s": options.max_time_s,
                 "budget_bytes": options.budget_bytes,
+                "text": [self.text_sha256, options.tokenizer],
                 "verify": options.verify,
                 "machine": self.machine,
             }

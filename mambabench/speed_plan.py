@@ -21,6 +21,7 @@ from mambabench.bench.ops import PREFIX as OPERATION
 from mambabench.bench.ops import OpSpec
 from mambabench.bench.points import expand, obstacle, sequence
 from mambabench.bench.sizes import ModelSizes, StateLayout, fake_sizes, layout_for, sizes_of
+from mambabench.bench.text import plain_text
 from mambabench.checkpoint_files import inspect_path
 from mambabench.errors import CheckpointError, UsageError
 from mambabench.fingerprint import digest
@@ -59,6 +60,10 @@ def make_plan(options: SpeedOptions, *, fetch: bool = True) -> SpeedPlan:
     """
     parse_device(options.device)
     pick_dtype(options.dtype, device="cpu", stored="")
+    if options.text is not None:
+        plain_text(options.text)
+    elif options.tokenizer is not None:
+        raise UsageError("--tokenizer goes with --text", hint="Random ids need none.")
     for block in options.blocks:
         require_once(block.models)
     stand_ins = {text: _stand_in(text) for text in options.models if text.startswith((FAKE, OPERATION))}

@@ -1,4 +1,4 @@
-"""The records of speed and memory sweeps: raw timings of one process at one point, with all that explains them.
+"""The records of speed and memory sweeps: raw timings of one process at one point, and what explains them.
 
 Statistics are derived from these records and never stored in their place.
 
@@ -29,7 +29,7 @@ class PointRecord(Record):
     prompt_len_tokens: int
     """Of each sequence; all are equally long, without padding."""
     gen_len_tokens: int
-    """Generated for each sequence, the first id included; exactly so many, since end of text does not end one."""
+    """Generated for each sequence, the first id included; exactly so many, as end of text ends nothing."""
     prefill_chunk_tokens: int | None = None
     """Prompts are forwarded in pieces of so many tokens; null for all at once."""
     arm: Arm
@@ -44,7 +44,7 @@ class PointRecord(Record):
 
 
 class RepeatRecord(Record):
-    """One timed repeat. Times are of the host's clock, after the device has finished, unless said otherwise."""
+    """One timed repeat. Times are of the host's clock, after the device has finished, unless said."""
 
     ttft_s: float | None
     """From ids on the device to the first generated id on the host; null when decoding alone was repeated."""

@@ -161,6 +161,8 @@ class _Sweep:
             max_time_s=options.max_time_s,
             budget_bytes=options.budget_bytes,
             certificate=self._certificates.get(point.model),
+            text=None if options.text is None or subject.is_stand_in else str(options.text),
+            tokenizer=options.tokenizer,
         )
         limit_s = _OWN_LIMIT_S + _LIMIT_PER_MAX_TIME * options.max_time_s
         heard = self._start(job, limit_s, rss_budget_bytes=self._host_budget_bytes())

@@ -24,6 +24,8 @@ _HOW = (
     "repeats",
     "processes",
     "max_time_s",
+    "text",
+    "tokenizer",
     "verify",
     "ceilings",
     "out",
@@ -103,6 +105,15 @@ _OPTIONS = (
     click.option(
         "--max-time", "max_time_s", callback=positive_int, metavar="SECONDS",
         help="Longest that a process goes on repeating. [default: 60]",
+    ),
+    click.option(
+        "--text", callback=some_path, metavar="FILE",
+        help="Make prompts of this text with each model's tokenizer, and count bytes a second besides, which "
+        "compare where tokenizers differ. [default: random ids]",
+    ),
+    click.option(
+        "--tokenizer", callback=not_empty, metavar="DIR|ORG/NAME",
+        help="Another tokenizer than the models' own, with --text.",
     ),
     click.option(
         "--verify/--no-verify", default=True, show_default=True,

@@ -61,6 +61,11 @@ class SpeedRow:
     decode_tokens_per_s: Estimate | None = None
     prefill_tokens_per_s: Estimate | None = None
     e2e_tokens_per_s: Estimate | None = None
+    bytes_per_token: float | None = None
+    """Of the text that prompts were made of; None for random ids."""
+    prefill_bytes_per_s: Estimate | None = None
+    decode_bytes_per_s: Estimate | None = None
+    """Tokens a second times bytes a token: comparable between tokenizers."""
     itl_p50_s: Estimate | None = None
     itl_p90_s: Estimate | None = None
     itl_p99_s: Estimate | None = None
@@ -201,6 +206,9 @@ def _row(
     shares = [share.low for share in (decode_share, prefill_share) if share is not None]
     overheads = [o for r in measured if (o := medians.host_overhead_share(r)) is not None]
     status, detail = _status(records)
+    decode_tokens_per_s = tpot_s and tpot_s.inverse(n_sequences)
+    prefill_tokens_per_s = ttft_s and ttft_s.inverse(n_sequences * point.prompt_len_tokens)
+    bytes_per_token = next((r.bytes_per_token for r in records if r.bytes_per_token is not None), None)
     return SpeedRow(
         point=point,
         status=status,
@@ -218,9 +226,12 @@ def _row(
         ttft_s=ttft_s,
         tpot_s=tpot_s,
         e2e_s=e2e_s,
-        decode_tokens_per_s=tpot_s and tpot_s.inverse(n_sequences),
-        prefill_tokens_per_s=ttft_s and ttft_s.inverse(n_sequences * point.prompt_len_tokens),
+        decode_tokens_per_s=decode_tokens_per_s,
+        prefill_tokens_per_s=prefill_tokens_per_s,
         e2e_tokens_per_s=e2e_s and e2e_s.inverse(n_sequences * point.gen_len_tokens),
+        bytes_per_token=bytes_per_token,
+        prefill_bytes_per_s=_times(prefill_tokens_per_s, bytes_per_token),
+        decode_bytes_per_s=_times(decode_tokens_per_s, bytes_per_token),
         itl_p50_s=estimate(measured, medians.itl_percentile_s(50)),
         itl_p90_s=estimate(measured, medians.itl_percentile_s(90)),
         itl_p99_s=estimate(measured, medians.itl_percentile_s(99)),
@@ -237,6 +248,10 @@ def _row(
         kernel_path=" / ".join(dict.fromkeys(r.kernel_path for r in records if r.kernel_path)),
         training_length_tokens=None if sizes is None else sizes.training_length_tokens,
     )
+
+
+def _times(figure: Estimate | None, factor: float | None) -> Estimate | None:
+    return None if figure is None or factor is None else figure.times(factor)
 
 
 def _status(records: Sequence[ReplicateRecord]) -> tuple[RowStatus, str]:

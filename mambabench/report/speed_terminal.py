@@ -37,6 +37,7 @@ _LEGEND = {
     "TPOT": "TPOT: mean time of each later one",
     "ITL\np90": "ITL p90: 90th percentile of single steps",
     "e2e\ntok/s": "e2e: prompt and all tokens together",
+    "decode\nbytes/s": "bytes/s: of the text, which tokenizers cut differently",
     "prefill\n% max": "prefill % max: of the speed that a matrix product measured here allows",
     "decode\n% max": "decode % max: of the speed that a copy measured here allows",
     "% host": "host: time in which the device does not work",
@@ -193,6 +194,7 @@ def _figures(table: SpeedTable) -> list[Column]:
             ("decode\ntok/s", lambda r: _estimate(r.decode_tokens_per_s, number)),
             ("prefill\ntok/s", lambda r: _estimate(r.prefill_tokens_per_s, number)),
             ("e2e\ntok/s", lambda r: _estimate(r.e2e_tokens_per_s, number)),
+            ("decode\nbytes/s", lambda r: _estimate(r.decode_bytes_per_s, number)),
             ("peak", lambda r: _estimate(r.peak_bytes, size)),
             ("prefill\n% max", lambda r: _share(r.prefill_ceiling_share)),
             ("decode\n% max", lambda r: _share(r.decode_ceiling_share)),
@@ -204,6 +206,7 @@ def _figures(table: SpeedTable) -> list[Column]:
             ("TPOT", lambda r: _estimate(r.tpot_s, seconds)),
             ("ITL\np90", lambda r: _estimate(r.itl_p90_s, seconds)),
             ("e2e\ntok/s", lambda r: _estimate(r.e2e_tokens_per_s, number)),
+            ("decode\nbytes/s", lambda r: _estimate(r.decode_bytes_per_s, number)),
             ("prefill\n% max", lambda r: _share(r.prefill_ceiling_share)),
             ("decode\n% max", lambda r: _share(r.decode_ceiling_share)),
         ]
