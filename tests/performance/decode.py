@@ -5,8 +5,8 @@
 Random weights; a greedy step of ours is `step`, `logits` and `argmax` on a state that is given up. A step
 cannot be faster than its weights come from memory and its states come and go: the ceiling is those bytes
 over the bandwidth of a copy, read and written bytes counted, of buffers larger than the weights. Bandwidth,
-ours and transformers are timed in turns. Idle threads sleep on both sides: transformers' would otherwise spin,
-which is no faster on an idle machine and many times as slow on a busy one.
+ours and transformers are timed in turns. Idle threads sleep on both sides: on a busy machine transformers'
+would otherwise spin away most of their time.
 """
 
 from __future__ import annotations
