@@ -26,6 +26,7 @@ from mambabench.checkpoint_files import inspect_path
 from mambabench.errors import CheckpointError, UsageError
 from mambabench.fingerprint import digest
 from mambabench.models import hub
+from mambabench.models import tokenizer as tokenizers
 from mambabench.models.device import parse_device, pick_dtype
 from mambabench.models.hashing import file_records
 from mambabench.models.locate import Located, locate, with_weights
@@ -72,6 +73,8 @@ def make_plan(options: SpeedOptions, *, fetch: bool = True) -> SpeedPlan:
     dtype = pick_dtype(options.dtype, device=device, stored="")
     Store(options.out).check_writable()
     weights, notes = _weights(refs, options)
+    if options.tokenizer is not None:
+        tokenizers.locate(options.tokenizer)
     # Last, because these may ask the Hub.
     located = {ref.text: locate(ref, weights) for ref in refs}
     sizes = {ref.text: sizes_of(ref, located[ref.text]) for ref in refs}

@@ -251,6 +251,21 @@ def test_another_command_is_another_run(desk: Desk, change: dict[str, Any]) -> N
         assert asked.fingerprint(asked.steps[0]) != other.fingerprint(other.steps[0])
 
 
+def test_another_text_is_another_run(desk: Desk, tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    found = []
+    for words in ("one text", "another text", "one text"):
+        text.write_text(words)
+        plan = make_plan(replace(desk.options, text=text))
+        found.append((plan.manifest().identity, plan.fingerprint(plan.steps[0])))
+    assert found[0] == found[2]
+    assert len({identity for identity, _ in found}) == len({mark for _, mark in found}) == 2
+    blocks = (Block(("mamba-tiny", A), (16,), (4,), (1,)),)
+    desk.run(text=text, blocks=blocks, verify=False, processes=1)
+    # A fake model reads nothing.
+    assert {j["name"]: j["text"] for j in desk.jobs} == {"mamba-tiny": str(text), A: None}
+
+
 def test_another_machine_is_another_run(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     identity = make_plan(desk.options).manifest().identity
     assert make_plan(desk.options).manifest().identity == identity

@@ -62,6 +62,10 @@ def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
         ("--suite gone.yaml", 2, "no suite file gone.yaml"),
         ("--plot /dev/null", 2, "/dev/null is no directory"),
         ("--out /dev/null/results", 2, "cannot write results to /dev/null/results"),
+        ("--text gone.txt", 2, "'gone.txt' cannot be read"),
+        ("--text /dev/null", 2, "'/dev/null' holds next to no text"),
+        (f"--text {__file__} --tokenizer ./gone", 2, "'./gone'"),
+        ("--tokenizer here", 2, "--tokenizer goes with --text"),
         ("--model hf:nobody/nothing", 4, "nobody/nothing is not in the local cache"),
     ],
 )  # fmt: skip
