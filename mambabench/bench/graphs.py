@@ -16,31 +16,47 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from mambabench.bench.failures import UnsupportedError
+
 if TYPE_CHECKING:
     from mambabench.bench.shipped import SteppedDecoder
 
 Recorder = Callable[[Callable[[], None]], Callable[[], None]]
 """Records what a function launches and returns a function that launches it again."""
 
-_WARM_CALLS = 3
+WARM_CALLS = 2
+"""A recorder calls what it records at most so often before."""
 _LONGEST_TRIAL_TOKENS = 16
 
 
-def cuda_recorder(device: torch.device) -> Recorder:
-    """Return a recorder of CUDA graphs."""
+def cuda_recorder(device: torch.device, cuda: Any = None) -> Recorder:
+    """Return a recorder of CUDA graphs.
+
+    It has not run on a GPU yet: a stand-in for `torch.cuda` has shown the order of its calls.
+
+    Args:
+        device: whose work is recorded.
+        cuda: stands in for `torch.cuda`.
+    """
+    cuda = torch.cuda if cuda is None else cuda
 
     def record(work: Callable[[], None]) -> Callable[[], None]:
         # Libraries allocate and tune in their first calls, which must not be recorded.
-        cuda: Any = torch.cuda
         stream = cuda.Stream(device)
         stream.wait_stream(cuda.current_stream(device))
         with cuda.stream(stream):
-            for _ in range(_WARM_CALLS):
+            for _ in range(WARM_CALLS):
                 work()
         cuda.current_stream(device).wait_stream(stream)
         graph = cuda.CUDAGraph()
-        with cuda.graph(graph):
-            work()
+        try:
+            with cuda.graph(graph):
+                work()
+        except RuntimeError as error:
+            if "captur" not in str(error):
+                raise
+            why = str(error).strip().splitlines()[0]
+            raise UnsupportedError(f"a step cannot be recorded as a CUDA graph: {why}") from error
         replay: Callable[[], None] = graph.replay
         return replay
 
@@ -53,10 +69,13 @@ class GraphDecoder:
     Args:
         inner: its prefill runs as it is, its step is recorded.
         record: makes a replay of a function.
+
+    Raises:
+        UnsupportedError: the inner one's steps cannot be recorded.
     """
 
     def __init__(self, inner: SteppedDecoder, record: Recorder) -> None:
-        inner.static = True
+        inner.make_static()
         self._inner, self._record = inner, record
         self.device, self.vocab_size = inner.device, inner.vocab_size
         self.weights_bytes = inner.weights_bytes
@@ -73,13 +92,18 @@ class GraphDecoder:
         return f"{self._inner.kernel_path}, CUDA graph"
 
     def prepare(self, *, batch_size: int, prompt_len_tokens: int, gen_len_tokens: int) -> None:
-        """Allocate the cache and record a step."""
+        """Allocate the cache and record a step, if there will be any."""
         self._inner.prepare(
             batch_size=batch_size, prompt_len_tokens=prompt_len_tokens, gen_len_tokens=gen_len_tokens
         )
-        length = min(prompt_len_tokens, _LONGEST_TRIAL_TOKENS)
+        # The trial's steps must not write past the end of the cache.
+        room = max(prompt_len_tokens + gen_len_tokens - WARM_CALLS, 1)
+        length = min(prompt_len_tokens, _LONGEST_TRIAL_TOKENS, room)
         trial = torch.ones(batch_size, length, dtype=torch.int64, device=self.device)
         self._ids = self._inner.prefill(trial).clone()
+        if gen_len_tokens == 1:
+            self._replay = _nothing
+            return
         began_s = time.perf_counter()
         with torch.inference_mode():
             self._replay = self._record(self._step_in_place)

@@ -3,8 +3,16 @@
     decoder = stepped(module, model, weights_bytes, "sdpa", None)
     decoder.prepare(batch_size=1, prompt_len_tokens=128, gen_len_tokens=64)
 
-With `static` set, everything that a step changes stays at its address, which a CUDA graph needs: the cache
+After `make_static`, everything that a step changes stays at its address, which a CUDA graph needs: the cache
 is sized for the whole of prompt and generated tokens beforehand, and the next ids overwrite the given ones.
+
+Read in transformers 5.17 and 5.23 and mamba_ssm 2.3.1 and 2.3.2, and tried on CPUs alone. A prompt over
+transformers' static cache has no mask and reads only its own columns, like one over a dynamic cache; the
+host waits once for the cache's length. Steps have a mask of one row over all columns that there is room for,
+so that a step of a graph takes as long at the first position as at the last. mamba_ssm keeps its windows and
+states in the dtype of the embedding, in its own generation as here. Its attention with a convolution takes
+the convolved columns for its window after a prompt, so that its next steps are not what its forward over the
+whole text says; such a model does not pass `mambabench.bench.agreement`.
 """
 
 from __future__ import annotations
@@ -29,6 +37,8 @@ if TYPE_CHECKING:
 _ATTENTION = {"sdpa": "sdpa", "flash": "flash_attention_2", "eager": "eager"}
 # With these a forward of several tokens begins at zero, whatever the cache holds.
 _FORGET_WHEN_CHUNKED = frozenset({"mamba", "falcon_mamba"})
+# The host reads positions in every step of these.
+_ROTARY_BY_LENGTH = frozenset({"dynamic", "longrope"})
 _BACKENDS = {0: "math", 1: "flash", 2: "memory-efficient", 3: "cuDNN"}
 
 
@@ -55,6 +65,16 @@ class SteppedDecoder:
         self._kept: Any = None
         self._tokens = 0
         self._longest = 0
+
+    def make_static(self) -> None:
+        """Keep the cache at its addresses from now on.
+
+        Raises:
+            UnsupportedError: steps would depend on what the host counts, which a graph does not repeat.
+        """
+        if why := self._moves():
+            raise UnsupportedError(why)
+        self.static = True
 
     def prepare(self, *, batch_size: int, prompt_len_tokens: int, gen_len_tokens: int) -> None:
         """Allocate the cache where it is of a fixed size."""
@@ -114,6 +134,10 @@ class SteppedDecoder:
         self._tokens += ids.shape[1]
         return self.logits
 
+    def _moves(self) -> str:
+        """Say why a step cannot be recorded; empty when it can."""
+        raise NotImplementedError
+
     def _allocate(self, batch_size: int) -> None:
         raise NotImplementedError
 
@@ -152,18 +176,36 @@ class TransformersDecoder(SteppedDecoder):
         self._cache_name = "cache_params" if "cache_params" in parameters else "past_key_values"
         self._options = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
         self._cache: Any = None
-        self._sees_backend = attention == "sdpa"
+        self._attention = attention
+        self._backends: dict[bool, str] = {}
+        """What attention chose in the first prompt (False) and in the first step (True)."""
 
     def state_tensors(self) -> list[Tensor]:
         """Return keys and values, or convolution windows and recurrent states."""
         return cache_tensors(self._cache)
 
+    def _moves(self) -> str:
+        name = type(self._module).__name__
+        if self._attention == "flash":
+            return "transformers' flash attention reads all of a static cache, unwritten columns too"
+        if any(layer.is_sliding for layer in self._static_cache(1).layers if hasattr(layer, "is_sliding")):
+            return f"the host counts the positions of {name}'s sliding window"
+        kinds = [kind for m in self._module.modules() if (kind := getattr(m, "rope_type", None)) is not None]
+        if _ROTARY_BY_LENGTH & {
+            k for kind in kinds for k in (kind.values() if isinstance(kind, dict) else [kind])
+        }:
+            return f"the host reads {name}'s positions, by which its frequencies change"
+        return ""
+
+    def _static_cache(self, n_tokens: int) -> Any:
+        from transformers import StaticCache
+
+        make: Any = StaticCache
+        return make(config=self._module.config, max_cache_len=n_tokens)
+
     def _allocate(self, batch_size: int) -> None:
         if self.static:
-            from transformers import StaticCache
-
-            make: Any = StaticCache
-            self._cache = make(config=self._module.config, max_cache_len=self._longest)
+            self._cache = self._static_cache(self._longest)
 
     def _reset(self) -> None:
         if self.static:
@@ -172,14 +214,16 @@ class TransformersDecoder(SteppedDecoder):
             self._cache = None
 
     def _forward(self, ids: Tensor) -> Tensor:
-        if self._sees_backend:
-            self._sees_backend = False
-            with sdpa_backends() as seen:
-                logits = self._call(ids)
-            if seen:
-                self.kernel_path = f"torch sdpa ({', '.join(sorted(seen))})"
-            return logits
-        return self._call(ids)
+        steps = self._tokens > 0 and ids.shape[1] == 1
+        if self._attention != "sdpa" or steps in self._backends:
+            return self._call(ids)
+        with sdpa_backends() as seen:
+            logits = self._call(ids)
+        self._backends[steps] = ", ".join(sorted(seen))
+        # A mask, as steps over a static cache have one, is not for all of them.
+        if found := list(dict.fromkeys(filter(None, self._backends.values()))):
+            self.kernel_path = f"torch sdpa ({'; in steps '.join(found)})"
+        return logits
 
     def _call(self, ids: Tensor) -> Tensor:
         output = self._module(
@@ -214,12 +258,24 @@ class OfficialDecoder(SteppedDecoder):
         self.implementation, self.kernel_path = model.record.implementation, model.record.kernel_path
         self._inference: Any = None
 
+    @property
+    def state_tokens(self) -> int:
+        """Tokens of each sequence that the cache has room for: keys and values are allocated beforehand."""
+        return self._longest
+
     def state_tensors(self) -> list[Tensor]:
         """Return the convolution windows, states, keys and values."""
-        found = []
-        for states in self._inference.key_value_memory_dict.values():
-            found += list(states) if isinstance(states, (tuple, list)) else [states]
-        return found
+        # Attention without a convolution has None for its window.
+        held = self._inference.key_value_memory_dict.values()
+        return [t for states in held for t in states if t is not None]
+
+    def _moves(self) -> str:
+        attention = importlib.import_module("mamba_ssm.modules.mha")
+        if attention.flash_attn_with_kvcache is None and any(
+            isinstance(m, attention.MHA) for m in self._module.modules()
+        ):
+            return "without flash-attn the host counts the positions of mamba_ssm's attention"
+        return ""
 
     def _allocate(self, batch_size: int) -> None:
         generation = importlib.import_module("mamba_ssm.utils.generation")

@@ -13,7 +13,7 @@ from builders import tiny_hybrid, tiny_llama, tiny_mamba, tiny_mamba2, tiny_neox
 from mambabench.bench.agreement import require_agreement
 from mambabench.bench.decoders import Decoder, StatefulDecoder, build_decoder
 from mambabench.bench.failures import UnsupportedError
-from mambabench.bench.graphs import GraphDecoder
+from mambabench.bench.graphs import WARM_CALLS, GraphDecoder
 from mambabench.bench.shipped import TransformersDecoder
 from mambabench.bench.sizes import layout_for, sizes_of
 from mambabench.errors import CertificateError
@@ -75,7 +75,7 @@ def replayed(model: LoadedModel, attention: str) -> GraphDecoder:
     """The graph arm with a recorder that runs the recorded function again."""
 
     def record(work: Callable[[], None]) -> Callable[[], None]:
-        for _ in range(3):
+        for _ in range(WARM_CALLS):
             work()
         return work
 

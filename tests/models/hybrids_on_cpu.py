@@ -47,7 +47,7 @@ class Rotary(nn.Module):
 
 def chunk_scan(
     x: Any, dt: Any, A: Any, B: Any, C: Any, *, D: Any, z: Any, dt_bias: Any,
-    dt_limit: Any = (0.0, float("inf")), **_: Any,
+    dt_limit: Any = (0.0, float("inf")), return_final_states: bool = False, **_: Any,
 ) -> Any:  # fmt: skip
     """Stand in for `mamba_chunk_scan_combined`, position by position."""
     dt = F.softplus(dt + dt_bias).clamp(*dt_limit)
@@ -59,7 +59,8 @@ def chunk_scan(
         state = torch.exp(dt[:, t] * A)[..., None, None] * state + drive
         y[:, t] = torch.einsum("bhpn,bhn->bhp", state, C[:, t])
     y = y + x * (D if D.dim() == 2 else D[:, None])
-    return y if z is None else y * F.silu(z)
+    y = y if z is None else y * F.silu(z)
+    return (y, state) if return_final_states else y
 
 
 def norm(x: Any, weight: Any, bias: Any, is_rms_norm: bool = False, **options: Any) -> Any:

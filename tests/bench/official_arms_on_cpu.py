@@ -1,0 +1,166 @@
+"""Decode with mamba_ssm's own Python code on a CPU, through the arms of mambabench.
+
+Not a test by itself: `test_official_arms.py` starts it in a process of its own, because stand-ins for the
+CUDA functions must be in place before `mamba_ssm` is imported. Prints what it found as one JSON object.
+
+    PYTHONPATH=tests/models python official_arms_on_cpu.py CHECKPOINT_DIRECTORY
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import hybrids_on_cpu
+import torch
+import torch.nn.functional as F
+
+ROWS, PROMPT, NEW = 2, 9, 7
+
+
+def attend_with_cache(
+    q: Any, k_cache: Any, v_cache: Any, k: Any, v: Any, *, cache_seqlens: Any, causal: bool,
+    softmax_scale: float | None = None, **_: Any,
+) -> Any:  # fmt: skip
+    """Stand in for `flash_attn_with_kvcache`: one query over as many columns as the lengths say."""
+    assert causal
+    assert q.shape[1] == k.shape[1] == 1
+    lengths = torch.as_tensor(cache_seqlens).expand(len(q)).long()
+    at = lengths[:, None, None, None].expand(k.shape)
+    k_cache.scatter_(1, at, k)
+    v_cache.scatter_(1, at, v)
+    seen = torch.arange(k_cache.shape[1]) <= lengths[:, None]
+    # What is past the length was never written, and may be anything.
+    keys, values = (torch.where(seen[:, :, None, None], t, 0.0) for t in (k_cache, v_cache))
+    repeats = q.shape[2] // k.shape[2]
+    keys, values = (t.repeat_interleave(repeats, dim=2).transpose(1, 2) for t in (keys, values))
+    out = F.scaled_dot_product_attention(
+        q.transpose(1, 2), keys, values, attn_mask=seen[:, None, None], scale=softmax_scale
+    )
+    return out.transpose(1, 2)
+
+
+def calls_again(work: Callable[[], None]) -> Callable[[], None]:
+    """Record by keeping the function, warmed up as a graph's recorder does."""
+    from mambabench.bench.graphs import WARM_CALLS
+
+    for _ in range(WARM_CALLS):
+        work()
+    return work
+
+
+def continued(decoder: Any, ids: torch.Tensor) -> list[list[int]]:
+    """Return the ids of a prefill and those that follow."""
+    chosen = [ids.clone()]
+    for _ in range(NEW - 1):
+        ids = decoder.step(ids)
+        chosen.append(ids.clone())
+    return torch.stack(chosen, dim=1).tolist()
+
+
+def bytes_wanted(directory: str, decoder: Any) -> int:
+    """Return what the architecture's sizes say of the state."""
+    from mambabench.bench.sizes import layout_for, sizes_of
+    from mambabench.models.locate import locate
+    from mambabench.registry import resolve
+
+    ref = resolve(directory)
+    sizes = sizes_of(ref, locate(ref, "pretrained"))
+    assert sizes is not None
+    layout = layout_for("mamba_ssm", "float32", sizes)
+    return ROWS * sizes.state_bytes(layout, length_tokens=decoder.state_tokens)
+
+
+def both_libraries(directory: str) -> tuple[Any, Any]:
+    """Load a checkpoint into mambabench's own forward and into mamba_ssm's model."""
+    from mambabench.models import official
+    from mambabench.models.load import check, load
+    from mambabench.models.weights import read_state
+    from mambabench.registry import resolve
+
+    plan = check(resolve(directory), device="cpu", need_tokenizer=False)
+    assert plan.source is not None
+    ours: Any = load(plan)
+    module: Any = official.build(
+        plan.config, read_state(plan.source.weights), device=torch.device("cpu"), dtype=torch.float32
+    )
+    for layer in module.modules():
+        # The fused path is CUDA alone; what it computes is the same.
+        if hasattr(layer, "use_mem_eff_path"):
+            layer.use_mem_eff_path = False
+    record = ours.record.model_copy(update={"implementation": "mamba_ssm MambaLMHeadModel"})
+    return ours, official.OfficialModel(module, ours.tokenizer, record)
+
+
+def refusal(make: Callable[[], Any]) -> str:
+    """Return why a decoder is refused."""
+    from mambabench.bench.failures import UnsupportedError
+
+    try:
+        make()
+    except UnsupportedError as error:
+        return str(error)
+    return ""
+
+
+def main(directory: str) -> None:
+    """Decode with all arms."""
+    hybrids_on_cpu.install()
+    from mamba_ssm.modules import mamba2, mha
+
+    mamba2.selective_state_update = None
+
+    from mambabench.bench.agreement import disagreement
+    from mambabench.bench.decoders import build_decoder
+    from mambabench.bench.graphs import GraphDecoder
+    from mambabench.bench.shipped import stepped
+
+    ours, theirs = both_libraries(directory)
+    prompts = torch.randint(ours.vocab_size, (ROWS, PROMPT), generator=torch.Generator().manual_seed(3))
+    forced = torch.randint(ours.vocab_size, (ROWS, 40), generator=torch.Generator().manual_seed(4))
+    shape = {"batch_size": ROWS, "prompt_len_tokens": PROMPT, "gen_len_tokens": NEW}
+    attention = "sdpa" if any(isinstance(m, mha.MHA) for m in theirs.module.modules()) else "none"
+
+    def official_arm() -> Any:
+        return build_decoder(theirs, arm="shipped", attention=attention)
+
+    without_flash = refusal(lambda: GraphDecoder(official_arm(), calls_again))
+    mha.flash_attn_with_kvcache = attend_with_cache
+    eager = build_decoder(ours, arm="eager", attention=attention)
+    eager.prepare(**shape)
+    found: dict[str, Any] = {
+        "want": continued(eager, eager.prefill(prompts)),
+        "without_flash": without_flash,
+        "in_chunks": refusal(lambda: stepped(theirs.module, theirs, 0, attention, 4)),
+    }
+    for name in ("shipped", "graph"):
+        inner = official_arm()
+        decoder = inner if name == "shipped" else GraphDecoder(inner, calls_again)
+        decoder.prepare(**shape)
+        first = continued(decoder, decoder.prefill(prompts))
+        addresses = [t.data_ptr() for t in inner.state_tensors()]
+        # The state after other prompts is forgotten.
+        decoder.prefill(prompts.flip(1))
+        ids = decoder.prefill(prompts)
+        decoder.keep()
+        inference: Any = inner._inference
+        lengths = None if inference.lengths_per_sample is None else inference.lengths_per_sample.tolist()
+        found[name] = {
+            "ids": [first, continued(decoder, ids), *(continued(decoder, decoder.rewind()) for _ in "ab")],
+            "stays": [t.data_ptr() for t in inner.state_tensors()] == addresses,
+            "bytes": [decoder.state_bytes(), bytes_wanted(directory, decoder)],
+            "tokens": decoder.state_tokens,
+            "dtypes": sorted({str(t.dtype) for t in inner.state_tensors()}),
+            "offset": inference.seqlen_offset,
+            "lengths_after_prompt": lengths,
+            "lengths_after_all": None if lengths is None else inference.lengths_per_sample.tolist(),
+            "implementation": decoder.implementation,
+            "disagreement": disagreement(decoder, theirs, forced, prompt_len_tokens=24),
+        }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

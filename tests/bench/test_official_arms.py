@@ -1,0 +1,100 @@
+"""mamba_ssm's own model stepped by mambabench, with stand-ins for its CUDA functions; skipped without it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import hybrid_config, tiny_hybrid, tiny_mamba_ssm
+
+from mambabench.bench.agreement import TOLERANCE
+
+WHERE = os.environ.get("MAMBABENCH_TEST_MAMBA_SSM", "")
+PROMPT, NEW = 9, 7
+# Without rotary positions, whose code is flash-attn's.
+PLAIN = {"causal": True, "num_heads": 4, "num_heads_kv": 2, "qkv_proj_bias": False, "out_proj_bias": False}
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("mamba_ssm") is None and not Path(WHERE, "mamba_ssm").is_dir(),
+    reason="mamba_ssm's Python code is not here; MAMBABENCH_TEST_MAMBA_SSM names a directory that holds it",
+)
+
+CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
+    "mamba": partial(tiny_mamba_ssm, layer="Mamba1"),
+    "mamba2": partial(tiny_mamba_ssm, layer="Mamba2"),
+    "hybrid": lambda where: tiny_hybrid(where, hybrid_config(attn_cfg={**PLAIN, "head_dim": 16})),
+    "hybrid with windows": lambda where: tiny_hybrid(where, hybrid_config(attn_cfg={**PLAIN, "d_conv": 4})),
+}
+
+
+@pytest.fixture(scope="module", params=CHECKPOINTS)
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def found(family: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    directory = tmp_path_factory.mktemp("official") / "m"
+    directory.mkdir()
+    CHECKPOINTS[family](directory)
+    script = Path(__file__).with_name("official_arms_on_cpu.py")
+    helpers = str(script.parent.parent / "models")
+    path = os.pathsep.join(filter(None, [WHERE, helpers, os.environ.get("PYTHONPATH", "")]))
+    done = subprocess.run(
+        [sys.executable, str(script), str(directory)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+@pytest.mark.parametrize("arm", ["shipped", "graph"])
+def test_ids_are_those_of_our_own_forward(found: dict[str, Any], family: str, arm: str) -> None:
+    first, again, *rewound = found[arm]["ids"]
+    assert first == again
+    assert rewound == [first, first]
+    if family == "hybrid with windows":
+        # mamba_ssm takes what it has convolved for the window of what it will convolve next.
+        assert found[arm]["disagreement"] > TOLERANCE["float32"]
+        return
+    assert first == found["want"]
+    assert found[arm]["disagreement"] < 1e-4
+
+
+@pytest.mark.parametrize("arm", ["shipped", "graph"])
+def test_the_state_is_as_large_as_the_layout_says(found: dict[str, Any], arm: str) -> None:
+    live, computed = found[arm]["bytes"]
+    assert live == computed > 0
+    assert found[arm]["dtypes"] == ["torch.float32"]
+    assert found[arm]["tokens"] == PROMPT + NEW
+
+
+def test_a_recorded_step_keeps_addresses_and_counts_lengths(found: dict[str, Any]) -> None:
+    graph = found["graph"]
+    assert graph["stays"]
+    assert graph["lengths_after_prompt"] == [PROMPT, PROMPT]
+    assert graph["lengths_after_all"] == [PROMPT + NEW - 1] * 2
+
+
+def test_lengths_of_the_plain_loop_are_the_hosts(found: dict[str, Any]) -> None:
+    assert found["shipped"]["lengths_after_prompt"] is None
+    assert found["shipped"]["offset"] == PROMPT + NEW - 1
+    assert found["shipped"]["implementation"].startswith("mamba_ssm ")
+
+
+def test_what_cannot_be_is_refused(found: dict[str, Any], family: str) -> None:
+    assert ("without flash-attn" in found["without_flash"]) == ("hybrid" in family)
+    assert "several tokens on from a state" in found["in_chunks"]
