@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from mambabench.kernels import ahead
 
 FEW_ROWS = 8
+"""Rows up to which `linear` and `FewRows` use a product of ours."""
+_TORCH_ROWS = 2
 _LARGE = 1_000_000
 """Weights from which a product of ours gains more than its threads cost."""
 
@@ -38,6 +41,53 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             return functional.linear(x.to(weight.dtype), weight, _as(bias, weight.dtype)).to(x.dtype)
         weight = weight.to(x.dtype)
     return functional.linear(x, weight, _as(bias, x.dtype))
+
+
+class FewRows:
+    """Stands in for the forward of a module's linear layers while they see a few rows on a CPU.
+
+    Args:
+        module: whose layers of the very class `torch.nn.Linear` are meant.
+
+    `with few_rows.instead(8): module(x)` is then as fast as the weights come from memory.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        # Small layers, and those that somebody gave a forward of their own, stay as they are.
+        self._found = [
+            (part, _forward_of(part))
+            for part in module.modules()
+            if type(part) is nn.Linear
+            and "forward" not in vars(part)
+            and part.weight.numel() >= _LARGE
+            and products_are_there(part.weight.detach())
+        ]
+
+    @contextmanager
+    def instead(self, rows: int) -> Iterator[None]:
+        """Take the layers' place for a while, where that is faster for so many rows."""
+        replaced = []
+        for part, forward in self._found:
+            # torch reads 32-bit weights for a row or two as fast, and its call costs less.
+            if rows <= FEW_ROWS and (rows > _TORCH_ROWS or part.weight.dtype != torch.float32):
+                vars(part)["forward"] = forward
+                replaced.append(part)
+        try:
+            yield
+        finally:
+            for part in replaced:
+                del vars(part)["forward"]
+
+
+def _forward_of(part: nn.Linear) -> Callable[[Tensor], Tensor]:
+    def forward(x: Tensor) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        if flat.shape[0] > FEW_ROWS:
+            return functional.linear(x, part.weight, part.bias)
+        y = _few_rows(flat.float(), part.weight, part.bias)
+        return y.to(x.dtype).view(*x.shape[:-1], -1)
+
+    return forward
 
 
 def products_are_there(*weights: Tensor) -> bool:

@@ -28,6 +28,7 @@ from transformers import AttentionInterface
 
 from mambabench.errors import UsageError
 from mambabench.models.attention_state import AttentionState
+from mambabench.models.layers import FewRows, linear
 from mambabench.models.packed_attention import PackedAttention
 from mambabench.models.peak_memory import PeakMemory
 from mambabench.models.stateful import State, StateSize, Step, check_step
@@ -112,6 +113,7 @@ class AttentionSteps:
         self._base = untyped.base_model
         self._head = untyped.get_output_embeddings()
         self._configs = unique_configs(module)
+        self._few_rows = FewRows(self._base)
         self.vocab_size = vocab_size
         self.device: torch.device = self._head.weight.device
         self.dtype: torch.dtype = self._head.weight.dtype
@@ -170,6 +172,8 @@ class AttentionSteps:
         ids = slice(first, self.vocab_size if last is None else last)
         bias = None if self._head.bias is None else self._head.bias[ids]
         with torch.inference_mode():
+            if hidden.dtype == torch.float32:
+                return linear(hidden, self._head.weight[ids], bias)
             return nn.functional.linear(hidden, self._head.weight[ids], bias)
 
     def _forward(
@@ -195,7 +199,7 @@ class AttentionSteps:
                 consume=consume,
             )
             call = _Call(rows, before)
-            with self._packed(call):
+            with self._packed(call), self._few_rows.instead(len(input_ids)):
                 output = self._base(
                     input_ids=input_ids[None].to(self.device), position_ids=positions[None], use_cache=False
                 )

@@ -11,6 +11,7 @@ from builders import N_TOKENS, mamba2_config, mamba_config
 from torch import Tensor
 from transformers import FalconMambaConfig, FalconMambaForCausalLM, Mamba2ForCausalLM, MambaForCausalLM
 
+from mambabench.models.layers import FEW_ROWS, FewRows
 from mambabench.models.one_token import MOST_ROWS
 from mambabench.models.stateful import State
 from mambabench.models.step_mamba import MambaSteps
@@ -164,3 +165,32 @@ def test_narrow_weights_are_widened_without_loss(name: str, dtype: torch.dtype) 
     ours, _ = decoded(steps_of(narrow), ids, None, consume=True)
     want, _ = decoded(steps_of(wide), ids, None, consume=True)
     assert torch.equal(ours, want)
+
+
+class TestFewRows:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (2, 4), (3, 3)])
+    def test_it_gives_what_the_layers_give(self, shape: tuple[int, int], dtype: torch.dtype) -> None:
+        wide = torch.nn.Sequential(torch.nn.Linear(1000, 1000), torch.nn.Linear(1000, 1004, bias=False))
+        module = wide.to(dtype)
+        x = torch.randn(*shape, 1000, generator=torch.Generator().manual_seed(0)).to(dtype)
+        few_rows = FewRows(module)
+        with torch.inference_mode():
+            want = module(x)
+            with few_rows.instead(x[..., 0].numel()):
+                got = module(x)
+            exact = module.double()(x.double())
+        assert got.dtype == want.dtype
+        assert got.shape == want.shape
+        assert (got - exact).square().mean() <= 1.5 * (want - exact).square().mean()
+
+    def test_it_takes_the_place_of_large_plain_layers_for_a_while(self) -> None:
+        large, small, own = torch.nn.Linear(1000, 1000), torch.nn.Linear(9, 9), torch.nn.Linear(1000, 1000)
+        vars(own)["forward"] = torch.nn.functional.relu
+        few_rows = FewRows(torch.nn.ModuleList([large, small, own]))
+        for rows, is_taken in ((FEW_ROWS, True), (FEW_ROWS + 1, False), (1, False)):
+            with few_rows.instead(rows):
+                assert ("forward" in vars(large)) is is_taken
+                assert "forward" not in vars(small)
+                assert vars(own)["forward"] is torch.nn.functional.relu
+            assert "forward" not in vars(large)
