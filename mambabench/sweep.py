@@ -37,6 +37,8 @@ _CEILINGS_LIMIT_S = 300.0
 _CERTIFY_LIMIT_S = 1800.0
 _OWN_LIMIT_S = 300.0
 _LIMIT_PER_MAX_TIME = 10.0
+# Of what a point is expected to take by itself: a single prefill may be longer than all repeats should be.
+_LIMIT_PER_FORECAST = 4.0
 _FREE_SHARE = 0.95
 
 
@@ -164,8 +166,7 @@ class _Sweep:
             text=None if options.text is None or subject.is_stand_in else str(options.text),
             tokenizer=options.tokenizer,
         )
-        limit_s = _OWN_LIMIT_S + _LIMIT_PER_MAX_TIME * options.max_time_s
-        heard = self._start(job, limit_s, rss_budget_bytes=self._host_budget_bytes())
+        heard = self._start(job, self._limit_s(step), rss_budget_bytes=self._host_budget_bytes())
         self._n_measured += 1
         sizes = plan.sizes.get(point.model)
         trained = None if sizes is None else sizes.training_length_tokens
@@ -258,6 +259,13 @@ class _Sweep:
 
     def _host_free_bytes(self) -> int | None:
         return int(_FREE_SHARE * devices.free_bytes()) if self._plan.device == "cpu" else None
+
+    def _limit_s(self, step: Step) -> float:
+        """Return a time that only a process that hangs takes."""
+        expected = forecast(self._plan, step.point)
+        rough_s = 0.0 if expected is None else expected.rough_s
+        own_s = _OWN_LIMIT_S + _LIMIT_PER_MAX_TIME * self._plan.options.max_time_s
+        return own_s + _LIMIT_PER_FORECAST * rough_s
 
     def _left_s(self) -> float:
         """Return about how long the rest takes: by like processes that have ended, else by the forecast."""

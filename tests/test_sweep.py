@@ -143,6 +143,7 @@ def test_what_fails_is_a_row_and_is_tried_again(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, happens: str, status: str, words: str
 ) -> None:
     monkeypatch.setattr(mambabench.sweep, "_OWN_LIMIT_S", 0.0)
+    monkeypatch.setattr(mambabench.sweep, "_LIMIT_PER_FORECAST", 0.0)
     how: dict[str, Any] = {"max_time_s": 0.3}
     outcome = desk.run([({"model": B, "prompt_len_tokens": 256, "replicate": 1}, happens)], **how)
     (failed,) = outcome.failed
