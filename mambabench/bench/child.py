@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from mambabench.bench.fake import PREFIX, FakeDecoder, FakeSpec
-from mambabench.bench.jobs import CeilingsJob, CertifyJob, Job, MeasureJob, ModelJob
+from mambabench.bench.jobs import CeilingsJob, CertifyJob, Job, MeasureJob, ModelJob, PointJob, PowerJob
 from mambabench.bench.ops import PREFIX as OPERATION
 from mambabench.bench.ops import OpDecoder, OpSpec
 from mambabench.bench.text import Text, read_text
@@ -46,6 +46,8 @@ def main() -> int:
     try:
         if isinstance(job, MeasureJob):
             _measure(job, tell)
+        elif isinstance(job, PowerJob):
+            _power(job, tell)
         elif isinstance(job, CertifyJob):
             _certify(job, tell)
         else:
@@ -125,7 +127,7 @@ def _measure(job: MeasureJob, tell: Tell) -> None:
 
 
 def _loaded(
-    job: MeasureJob, meter: MemoryMeter, tell: Tell
+    job: PointJob, meter: MemoryMeter, tell: Tell
 ) -> tuple[Decoder, float, ModelSizes | None, Text | None]:
     """Load the model in its arm; return it with the time that this took, the model's sizes and the text."""
     from mambabench.bench.sizes import fake_sizes, sizes_of
@@ -165,7 +167,7 @@ def _loaded(
     return decoder, load_s, sizes_of(ref, locate(ref, job.weights)), text
 
 
-def _emulate(job: MeasureJob, meter: MemoryMeter) -> None:
+def _emulate(job: PointJob, meter: MemoryMeter) -> None:
     """Bound a GPU's memory; a CPU's is watched from outside."""
     if job.budget_bytes is not None and job.device.startswith("cuda"):
         from mambabench.bench.memory import CudaMemory, emulate_budget
@@ -205,7 +207,7 @@ def _import_ahead(plan: CheckpointPlan) -> None:
     (square @ square).sum().item()
 
 
-def _prompts(job: MeasureJob, decoder: Decoder, text: Text | None) -> Any:
+def _prompts(job: PointJob, decoder: Decoder, text: Text | None) -> Any:
     import torch
 
     point = job.point
@@ -267,13 +269,32 @@ def _certify(job: CertifyJob, tell: Tell) -> None:
     for arm, attention in job.arms:
         try:
             decoder = build_decoder(model, arm=arm, attention=attention)
+            # The certificate is about these; drawn ids are not the best ones.
+            if not isinstance(decoder, StatefulDecoder) and arm != "sampled":
+                require_agreement(decoder, model, arm=arm)
         except UnsupportedError:
+            # Its points will say so; a graph shows only when it is recorded.
             continue
-        # The certificate is about these; drawn ids are not the best ones.
-        if isinstance(decoder, StatefulDecoder) or arm == "sampled":
-            continue
-        require_agreement(decoder, model, arm=arm)
     tell("certificate", certificate=None if certificate is None else certificate.model_dump(mode="json"))
+
+
+def _power(job: PowerJob, tell: Tell) -> None:
+    from mambabench.bench.clock import clock_for
+    from mambabench.bench.memory import meter_for
+    from mambabench.bench.power import PowerMeter, power_of_decoding
+
+    # First, since without it there is nothing to load a model for.
+    power = PowerMeter(job.device)
+    decoder, _, _, text = _loaded(job, meter_for(job.device), tell)
+    found = power_of_decoding(
+        decoder,
+        _prompts(job, decoder, text),
+        gen_len_tokens=job.point.gen_len_tokens,
+        power=power,
+        clock=clock_for(job.device),
+        at_least_s=job.at_least_s,
+    )
+    tell("power", power=found.model_dump(mode="json"))
 
 
 def _ceilings(job: CeilingsJob, tell: Tell) -> None:

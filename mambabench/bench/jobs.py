@@ -4,8 +4,8 @@
     job.model_dump_json()
 
 Events of a child: `baseline` (baseline_bytes), `loaded` (load_s), `repeat` (repeat), and at last one of
-`record` (record), `certificate` (certificate), `ceilings` (ceilings), or `failed` (status, detail,
-requested_bytes, allocated_bytes).
+`record` (record), `power` (power), `certificate` (certificate), `ceilings` (ceilings), or `failed` (status,
+detail, requested_bytes, allocated_bytes).
 """
 
 from __future__ import annotations
@@ -29,25 +29,38 @@ class ModelJob(Record):
     device: str
 
 
-class MeasureJob(ModelJob):
+class PointJob(ModelJob):
+    """A model to load in one arm, and the prompts that it is given."""
+
+    point: PointRecord
+    budget_bytes: int | None = None
+    text: str | None = None
+    """File whose text prompts are made of, by the model's own tokenizer; null for random ids."""
+    tokenizer: str | None = None
+    """Directory or Hub id of another tokenizer."""
+
+
+class MeasureJob(PointJob):
     """Measure one point once."""
 
     task: Literal["measure"] = "measure"
     kind: SweepKind
-    point: PointRecord
     fingerprint: str
     replicate: int
     order: int
     repeats: int
     """At least so many are timed; 0 for memory alone."""
     max_time_s: float
-    budget_bytes: int | None = None
     certificate: CertificateRecord | None = None
     """Of this model, made before."""
-    text: str | None = None
-    """File whose text prompts are made of, by the model's own tokenizer; null for random ids."""
-    tokenizer: str | None = None
-    """Directory or Hub id of another tokenizer."""
+
+
+class PowerJob(PointJob):
+    """Measure the energy of decoding at one point, apart from its times."""
+
+    task: Literal["power"] = "power"
+    at_least_s: float = 5.0
+    """How long decoding is repeated."""
 
 
 class CertifyJob(ModelJob):
@@ -68,4 +81,4 @@ class CeilingsJob(Record):
     round: int
 
 
-Job = MeasureJob | CertifyJob | CeilingsJob
+Job = MeasureJob | PowerJob | CertifyJob | CeilingsJob

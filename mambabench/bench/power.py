@@ -14,11 +14,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mambabench.bench.failures import UnsupportedError
 from mambabench.bench.nvml import handle_of, open_nvml
 from mambabench.errors import DeviceError
 from mambabench.speed_schema import PowerRecord
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mambabench.bench.clock import Clock
+    from mambabench.bench.decoders import Decoder
 
 _REASONS = {
     0x1: "idle",
@@ -38,6 +45,7 @@ _REASONS = {
 THROTTLE_REASONS = (*_REASONS.values(), "other")
 """Every word that `throttle_words` gives."""
 
+_LEAVE_OUT = "Leave `--power` out."
 _SAMPLE_EVERY_S = 0.2
 _POLL_S = 0.002
 _LONGEST_UPDATE_S = 0.5
@@ -73,7 +81,8 @@ class PowerMeter:
         sleep: waits for seconds.
 
     Raises:
-        DeviceError: NVML is not there, does not know the device, or tells nothing of its power.
+        DeviceError: the device is no GPU, or NVML is not there, does not know it, or tells nothing of its
+            power.
     """
 
     def __init__(
@@ -85,6 +94,10 @@ class PowerMeter:
         now: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        if not device.startswith("cuda"):
+            raise DeviceError(
+                f"power is measured on NVIDIA's GPUs, and the device is {device}", hint=_LEAVE_OUT
+            )
         if cuda is None:
             import torch
 
@@ -187,6 +200,49 @@ class PowerMeter:
             return int(getattr(self._nvml, name)(self._handle, *arguments))
         except (AttributeError, self._nvml.NVMLError):
             return None
+
+
+def power_of_decoding(
+    decoder: Decoder,
+    prompts: Tensor,
+    *,
+    gen_len_tokens: int,
+    power: PowerMeter,
+    clock: Clock,
+    at_least_s: float = 5.0,
+) -> PowerRecord:
+    """Measure the energy of decoding after prompts, again and again from the state after them.
+
+    Prefill, recording and the first round, in which libraries tune, are outside. Going back to the state
+    after the prompt is inside: it is a copy of the state a round.
+
+    Args:
+        decoder: of a loaded model.
+        prompts: ids [B, L] on its device.
+        gen_len_tokens: of each sequence, the first id included, which is the prefill's and not counted.
+        power: of the decoder's device, before anything else works there.
+        clock: of the decoder's device.
+        at_least_s: how long decoding is repeated.
+
+    Raises:
+        UnsupportedError: there is no step after the first id.
+    """
+    if gen_len_tokens < 2:
+        raise UnsupportedError("power is measured of steps, and one generated token takes none")
+    rows, length = prompts.shape
+    decoder.prepare(batch_size=rows, prompt_len_tokens=length, gen_len_tokens=gen_len_tokens)
+    decoder.prefill(prompts)
+    decoder.keep()
+
+    def decode() -> int:
+        ids = decoder.rewind()
+        for _ in range(gen_len_tokens - 1):
+            ids = decoder.step(ids)
+        clock.synchronise()
+        return rows * (gen_len_tokens - 1)
+
+    decode()
+    return power.measure(decode, at_least_s=at_least_s)
 
 
 class _Sampler:

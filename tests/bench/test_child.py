@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mambabench.bench.jobs import CertifyJob, Job, MeasureJob, ModelJob
+from mambabench.bench.jobs import CertifyJob, Job, MeasureJob, ModelJob, PowerJob
 from mambabench.launch.process import run_child
 from mambabench.speed_schema import PointRecord, ReplicateRecord
 
@@ -109,3 +109,10 @@ def test_certificates_of_both_kinds() -> None:
     events = run(job)
     assert events[-1]["event"] == "certificate"
     assert events[-1]["certificate"]["passed"]
+
+
+def test_power_on_a_cpu_is_refused_before_anything_is_loaded() -> None:
+    events = run(PowerJob(**model_job(FAKE), point=point(FAKE)))
+    assert [e["event"] for e in events] == ["failed"]
+    assert events[0]["status"] == "failed"
+    assert "the device is cpu" in events[0]["detail"]

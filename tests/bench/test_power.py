@@ -9,11 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mambabench.bench import power as power_module
-from mambabench.bench.power import THROTTLE_REASONS, PowerMeter, throttle_words
+from mambabench.bench.clock import FakeClock
+from mambabench.bench.failures import UnsupportedError
+from mambabench.bench.power import THROTTLE_REASONS, PowerMeter, power_of_decoding, throttle_words
 from mambabench.errors import DeviceError
 
 IDLE_W = 60.0
@@ -54,10 +57,14 @@ class _Nvml:
 
     def work(self) -> int:
         """Ten tokens in 0.7 s."""
-        self._set_power(BUSY_W)
-        self._at_s += 0.7
-        self._set_power(IDLE_W)
+        self.busy(0.7)
         return 10
+
+    def busy(self, seconds: float) -> None:
+        """Work for so long."""
+        self._set_power(BUSY_W)
+        self._at_s += seconds
+        self._set_power(IDLE_W)
 
     def _set_power(self, watts: float) -> None:
         self._history.append((self._at_s, self._energy_j(self._at_s), watts))
@@ -189,11 +196,73 @@ def test_cards_whose_power_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None
     silent = _Nvml(without=("nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage"))
     with pytest.raises(DeviceError, match="neither energy nor power"):
         _meter(silent)
+    with pytest.raises(DeviceError, match="the device is cpu"):
+        PowerMeter("cpu", nvml=_Nvml())
     with pytest.raises(DeviceError, match="does not know cuda:3"):
         PowerMeter("cuda:3", cuda=_Cuda("another"), nvml=_Nvml())
     monkeypatch.setattr(power_module, "open_nvml", lambda: None)
     with pytest.raises(DeviceError, match="without NVML"):
         PowerMeter("cuda:0", cuda=_Cuda())
+
+
+class _Decoder:
+    """A decoder whose every step takes 10 ms at full power; anything else takes 1 s of it."""
+
+    def __init__(self, nvml: _Nvml) -> None:
+        self._nvml = nvml
+        self.calls: list[str] = []
+
+    def _work(self, name: str, seconds: float) -> torch.Tensor:
+        self.calls.append(name)
+        self._nvml.busy(seconds)
+        return torch.zeros(3, dtype=torch.int64)
+
+    def prepare(self, **shape: int) -> None:
+        self._work(f"prepare {shape}", 1.0)
+
+    def prefill(self, prompts: torch.Tensor) -> torch.Tensor:
+        return self._work("prefill", 1.0)
+
+    def keep(self) -> None:
+        self.calls.append("keep")
+
+    def rewind(self) -> torch.Tensor:
+        self.calls.append("rewind")
+        return torch.zeros(3, dtype=torch.int64)
+
+    def step(self, ids: torch.Tensor) -> torch.Tensor:
+        return self._work("step", 0.01)
+
+
+def test_the_energy_of_decoding_is_that_of_its_steps() -> None:
+    nvml, clock = _Nvml(), FakeClock()
+    decoder: Any = _Decoder(nvml)
+    prompts = torch.zeros(3, 50, dtype=torch.int64)
+    record = power_of_decoding(decoder, prompts, gen_len_tokens=11, power=_meter(nvml), clock=clock)
+    # Rounds of ten steps, 0.1 s each, until 5 s are over: the first round is not measured.
+    assert record.n_tokens == pytest.approx(50 * 10 * 3, abs=30)
+    assert record.duration_s == pytest.approx(5.0, abs=0.11)
+    assert record.gross_j_per_token == pytest.approx(0.01 * BUSY_W / 3, rel=0.002)
+    assert record.net_j_per_token == pytest.approx(0.01 * (BUSY_W - IDLE_W) / 3, rel=0.002)
+    shape = {"batch_size": 3, "prompt_len_tokens": 50, "gen_len_tokens": 11}
+    first = [f"prepare {shape}", "prefill", "keep"]
+    n_rounds = record.n_tokens // 30 + 1
+    assert decoder.calls == [*first, *["rewind", *["step"] * 10] * n_rounds]
+    assert clock.n_synchronised == n_rounds
+
+
+def test_without_steps_there_is_nothing_to_measure() -> None:
+    nvml = _Nvml()
+    decoder: Any = _Decoder(nvml)
+    with pytest.raises(UnsupportedError, match="takes none"):
+        power_of_decoding(
+            decoder,
+            torch.zeros(1, 5, dtype=torch.int64),
+            gen_len_tokens=1,
+            power=_meter(nvml),
+            clock=FakeClock(),
+        )
+    assert decoder.calls == []
 
 
 @given(st.integers(0, (1 << 64) - 1))
