@@ -34,7 +34,11 @@ def compile_ahead() -> None:
     global _child
     if _child is not None or all(_marker(part).exists() for part in PARTS):
         return
-    program = [sys.executable, "-c", "from mambabench.kernels.ahead import compile_now; compile_now()"]
+    program = [
+        sys.executable,
+        "-c",
+        "from mambabench.kernels.ahead import compile_now; compile_now(aside=True)",
+    ]
     nowhere = subprocess.DEVNULL
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with suppress(OSError):
@@ -52,8 +56,12 @@ def wait_for(part: str) -> None:
         time.sleep(_POLL_S)
 
 
-def compile_now() -> None:
-    """Compile every loop by running it once on a few numbers."""
+def compile_now(*, aside: bool = False) -> None:
+    """Compile every loop by running it once on a few numbers.
+
+    Args:
+        aside: whether this process is there for that alone, and may give way to others.
+    """
     import numpy as np
     import torch
 
@@ -75,9 +83,10 @@ def compile_now() -> None:
     kernels.ssd(torch.zeros(2, 8), x, 8, one, one, torch.zeros(1, 4), 1, starts, state, state)
     kernels.gate_norm(torch.zeros(2, 4), x, 4, row, 1e-5, 1)
     _mark("mamba2")
-    # Few runs need the rest soon, and none should be slowed by it.
-    with suppress(OSError, AttributeError):
-        os.nice(10)
+    if aside:
+        # Few runs need the rest soon, and none should be slowed by it.
+        with suppress(OSError, AttributeError):
+            os.nice(10)
     program = Program(1, 1)
     program.product(program.shared(1), torch.zeros(1, 1), program.shared(1))
     program.run([], [])
