@@ -318,6 +318,8 @@ def test_a_sweep_that_is_killed_goes_on_with_what_is_missing(desk: Desk, number:
         "sys.path.insert(0, sys.argv[2])\n"
         "import test_sweep as t\n"
         "desk = t.Desk(Path(sys.argv[1]))\n"
+        # What a killed sweep had started may still write.
+        "desk.log = desk.log.with_name('first.jsonl')\n"
         "cli._invoke = lambda args: desk.run([({}, 'sleep 0.1')])\n"
         "code = cli._run([])\n"
         "print([m for m in ('torch', 'transformers', 'numba', 'pandas') if m in sys.modules])\n"
