@@ -7,11 +7,14 @@ for a, b in field.pairs():
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import log
+from statistics import geometric_mean
 from typing import TYPE_CHECKING
 
-from mambabench.report.speed_medians import Figure, by_replicate
+from mambabench.report.speed_medians import Figure, by_replicate, tpot_s, ttft_s
 from mambabench.speed_schema import Arm, Attention, PointRecord, ReplicateRecord
 from mambabench.stats.replicates import Estimate, paired_ratio
 
@@ -87,15 +90,37 @@ class Field:
         """Return the processes of a contender by setting, in order of the settings."""
         return dict(sorted(self._cells.get(contender, {}).items()))
 
+    def ways(self, model: str) -> list[Contender]:
+        """Return the ways in which a model was run, but for drawn ids."""
+        return [c for c in self._cells if c.model == model and c.arm != "sampled"]
+
     def best(self, model: str, arm: Arm | None = None) -> Contender | None:
-        """Return the way of running a model that counts for it: graphs before eager, fused attention before
-        eager, by name and not by speed."""
+        """Return the fastest way of running a model, by time per token where all ways were timed; else by
+        name: graphs before eager, fused attention before eager. Drawn ids count where nothing else did."""
         own = [c for c in self._cells if c.model == model and arm in (None, c.arm)]
+        own = [c for c in self.ways(model) if c in own] or own
+        taken = self._taken(own)
         return min(
             own,
-            key=lambda c: (_BEST_ARM_FIRST.index(c.arm), _BEST_ATTENTION_FIRST.index(c.attention)),
+            key=lambda c: (
+                taken.get(c, 0.0),
+                _BEST_ARM_FIRST.index(c.arm),
+                _BEST_ATTENTION_FIRST.index(c.attention),
+            ),
             default=None,
         )
+
+    def _taken(self, contenders: Sequence[Contender]) -> dict[Contender, float]:
+        """Return a sum of the logs of times over the settings that all have; empty where there are none."""
+        for figure in (tpot_s, ttft_s):
+            times = {
+                c: {s: v for s, r in self._cells[c].items() if (v := list(by_replicate(r, figure).values()))}
+                for c in contenders
+            }
+            common = set.intersection(*(set(t) for t in times.values())) if times else set()
+            if common:
+                return {c: sum(log(geometric_mean(t[s])) for s in common) for c, t in times.items()}
+        return {}
 
     def keeps_state(self, model: str) -> bool:
         """Return whether a model carries a state of fixed size and no cache."""
@@ -105,18 +130,21 @@ class Field:
         return all(c.attention == "none" for c in self._cells if c.model == model)
 
     def pairs(self) -> list[tuple[Contender, Contender]]:
-        """Return pairs of different models in the best arm that both have, models with a state first."""
+        """Return pairs of different models that were measured alike, models with a state first."""
         ordered = sorted(self._models, key=lambda m: not self.keeps_state(m))
-        found = []
+        found: dict[tuple[Contender, Contender], None] = {}
         for one, other in combinations(ordered, 2):
             if len(ordered) > _ALL_PAIRS_UP_TO and self.keeps_state(one) == self.keeps_state(other):
                 continue
-            for arm in _BEST_ARM_FIRST:
-                a, b = self.best(one, arm), self.best(other, arm)
-                if a and b:
-                    found.append((a, b))
-                    break
-        return found
+            candidates = [(self.best(one), self.best(other))]
+            candidates += [(self.best(one, arm), self.best(other, arm)) for arm in _BEST_ARM_FIRST]
+            met = [(a, b) for a, b in candidates if a and b]
+            alike = [(a, b) for a, b in met if self._cells[a].keys() & self._cells[b].keys()]
+            # The fastest of each, and where these are of two arms, both in one arm besides.
+            found |= dict.fromkeys(alike[:1])
+            if alike and alike[0][0].arm != alike[0][1].arm:
+                found |= dict.fromkeys([pair for pair in alike if pair[0].arm == pair[1].arm][:1])
+        return list(found)
 
     def ratios(self, a: Contender, b: Contender, figure: Figure) -> dict[Setting, Estimate]:
         """Return a over b at every setting where some replicate measured both."""
@@ -128,14 +156,11 @@ class Field:
                 found[setting] = paired_ratio(above, below)
         return found
 
-    def in_arm(self, contender: Contender) -> str:
-        """Return ", eager arm" in a sweep of several arms; else nothing."""
-        return f", {contender.arm} arm" if self._many_arms else ""
-
     def name(self, contender: Contender) -> str:
-        """Name a contender without its arm; its attention where the model was run with several."""
+        """Name a contender; with its attention or arm where several were measured."""
         several = len({c.attention for c in self._cells if c.model == contender.model}) > 1
-        return f"{contender.model} with {contender.attention} attention" if several else contender.model
+        name = f"{contender.model} with {contender.attention} attention" if several else contender.model
+        return f"{name} ({contender.arm} arm)" if self._many_arms else name
 
     def at(self, setting: Setting, *, without: str = "") -> str:
         """Say what is special of a setting in this sweep, such as "prompt 2,048, batch 8"."""

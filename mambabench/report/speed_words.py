@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mambabench.report import speed_flags as flags
 from mambabench.report.speed_contenders import Contender, Field, Setting
-from mambabench.report.speed_format import Write, flops, number, percent, plural, size
+from mambabench.report.speed_format import Write, flops, listed, number, percent, plural, size
 from mambabench.report.speed_medians import by_replicate, spread_within, tpot_s, ttft_s
 from mambabench.report.speed_words_pairs import arm_words, crossing_words, gap_words, pair_words
 from mambabench.speed_schema import MemoryRecord, ReplicateRecord
@@ -27,19 +27,31 @@ _FLAT_WITHIN = 0.05
 def answers(table: SpeedTable, *, budget_bytes: int | None) -> list[str]:
     """Return the answers that a sweep supports, one or two sentences each.
 
-    Break-even context, crossings, pairs of models, latency against depth, other arms, the split of gaps,
-    conversations in a budget, the machine's ceilings and its noise, in this order.
+    Fastest arms, break-even context, crossings, pairs of models, latency against depth, other arms, the split
+    of gaps, conversations in a budget, the machine's ceilings and its noise, in this order.
 
     Args:
         table: of the sweep, finished or not.
         budget_bytes: memory to fill with conversations; null for no answer to that.
     """
     field = Field(table)
-    said = break_even_words(table, field) + crossing_words(field) + pair_words(field)
+    said = fastest_words(field) + break_even_words(table, field) + crossing_words(field) + pair_words(field)
     said += depth_words(field) + arm_words(field) + gap_words(field)
     if budget_bytes is not None:
         said += conversation_words(table, field, budget_bytes)
     return said + ceiling_words(table) + noise_words(table, field)
+
+
+def fastest_words(field: Field) -> list[str]:
+    """Name the fastest way of running each model of which several were measured."""
+    known = [(m, c) for m in field.models if len(field.ways(m)) > 1 and (c := field.best(m)) is not None]
+    if not known:
+        return []
+    parts = [
+        f"{c.arm} arm{'' if c.attention == 'none' else f' with {c.attention} attention'} of {m}"
+        for m, c in known
+    ]
+    return [f"Fastest by time per token: {listed(parts)}; what follows compares these."]
 
 
 def break_even_words(table: SpeedTable, field: Field) -> list[str]:
@@ -82,7 +94,7 @@ def depth_words(field: Field) -> list[str]:
             if parts:
                 where = field.at(last, without="prompt_len_tokens")
                 said.append(
-                    f"{field.name(contender)}{field.in_arm(contender)}{', ' + where if where else ''}, from "
+                    f"{field.name(contender)}{', ' + where if where else ''}, from "
                     f"prompt {first.prompt_len_tokens:,} to {last.prompt_len_tokens:,}: {', '.join(parts)}."
                 )
     return said
@@ -105,7 +117,7 @@ def conversation_words(table: SpeedTable, field: Field, budget_bytes: int) -> li
         parts = [_held(table, field, contender, length[0], budget_bytes)]
         parts += _ran(table, contender, length, at, budget_bytes)
         said.append(
-            f"{size(budget_bytes)} and {field.name(contender)}{field.in_arm(contender)}, conversations of "
+            f"{size(budget_bytes)} and {field.name(contender)}, conversations of "
             f"{length[0]:,} tokens: {'; '.join(part for part in parts if part)}."
         )
     return said

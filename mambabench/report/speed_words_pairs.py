@@ -52,7 +52,7 @@ def crossing_words(field: Field) -> list[str]:
                     found = compare_curves(*curves)
                     if found is not None:
                         where = field.at(fixed, without=axis)
-                        head = f"{name}{field.in_arm(a)}{', ' + where if where else ''}"
+                        head = f"{name}{', ' + where if where else ''}"
                         measured = places.format(f"{found.first:,.0f} to {found.last:,.0f}")
                         words = _crossing(measured, unit, found, field.name(a), field.name(b))
                         said.append(f"{head}: {words}.")
@@ -62,7 +62,7 @@ def crossing_words(field: Field) -> list[str]:
 def pair_words(field: Field) -> list[str]:
     """Say for each pair of models how many times the one's time the other takes, over all settings."""
     return [
-        f"{name}{field.in_arm(a)}: {_summary(field, ratios, field.name(a), field.name(b))}."
+        f"{name}: {_summary(field, ratios, field.name(a), field.name(b))}."
         for a, b in field.pairs()
         for name, figure in FIGURES
         if (ratios := field.ratios(a, b, figure))

@@ -348,3 +348,22 @@ def test_chosen_models_of_other_speeds_keep_their_names() -> None:
     other = Speeds("x", 0.1, 0.001, 0.2, 0.0, 10**6, 10**5, 0, "none", None)
     text = " ".join(said(sweep(models=[MAMBA, other])))
     assert "mamba-130m is faster than x" in text
+
+
+def test_the_fastest_arm_of_each_is_named_and_compared() -> None:
+    slow_graph = replace(PYTHIA, arm_factors=(("graph", 2.0),))
+    records = sweep(models=[MAMBA, slow_graph], prompt_lens=(128,), arms=("eager", "graph"), **EXACT)
+    assert the(said(records, "Fastest by time per token")) == (
+        "Fastest by time per token: graph arm of mamba-130m and eager arm with sdpa attention of "
+        "pythia-160m; what follows compares these."
+    )
+    pairs = said(records, "Time per token: mamba-130m")
+    # The fastest of each, and one arm of both.
+    assert any("mamba-130m (graph arm) takes" in s and "pythia-160m (eager arm)" in s for s in pairs)
+    assert any("mamba-130m (graph arm) takes" in s and "pythia-160m (graph arm)" in s for s in pairs)
+
+
+def test_models_that_never_met_are_not_compared() -> None:
+    records = sweep(models=[MAMBA], prompt_lens=(64, 128)) + sweep(models=[PYTHIA], prompt_lens=(256, 512))
+    assert said(records, "Break-even") == []
+    assert said(records, "Time per token: mamba") == []
