@@ -17,6 +17,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,23 +27,26 @@ from mambabench.fingerprint import digest
 PARTS = ("mamba", "mamba2", "program")
 _POLL_S = 0.02
 
-_child: subprocess.Popen[bytes] | None = None
+_children: list[subprocess.Popen[bytes]] = []
 
 
 def compile_ahead() -> None:
-    """Start compiling in another process, unless this machine has done so before."""
-    global _child
-    if _child is not None or all(_marker(part).exists() for part in PARTS):
+    """Start compiling in other processes, unless this machine has done so before."""
+    if _children:
         return
-    program = [
-        sys.executable,
-        "-c",
-        "from mambabench.kernels.ahead import compile_now; compile_now(aside=True)",
-    ]
     nowhere = subprocess.DEVNULL
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with suppress(OSError):
-        _child = subprocess.Popen(program, env=environment, stdin=nowhere, stdout=nowhere, stderr=nowhere)
+    for parts in (("mamba", "mamba2"), ("program",)):
+        # Two at once, since who waits for the loops of a family soon waits for the program, too.
+        if all(_marker(part).exists() for part in parts):
+            continue
+        program = f"from mambabench.kernels.ahead import compile_now; compile_now({parts})"
+        command = [sys.executable, "-c", program]
+        with suppress(OSError):
+            _children.append(
+                subprocess.Popen(command, env=environment, stdin=nowhere, stdout=nowhere, stderr=nowhere)
+            )
+    if _children:
         atexit.register(_stop)
 
 
@@ -52,21 +56,27 @@ def wait_for(part: str) -> None:
     Args:
         part: "mamba" or "mamba2" for the loops of a family, "program" for those of a few rows.
     """
-    while _child is not None and _child.poll() is None and not _marker(part).exists():
+    while not _marker(part).exists() and any(child.poll() is None for child in _children):
         time.sleep(_POLL_S)
 
 
-def compile_now(*, aside: bool = False) -> None:
-    """Compile every loop by running it once on a few numbers.
+def compile_now(parts: Sequence[str] = PARTS) -> None:
+    """Compile loops by running each once on a few numbers.
 
     Args:
-        aside: whether this process is there for that alone, and may give way to others.
+        parts: of `PARTS`.
     """
+    if "mamba" in parts or "mamba2" in parts:
+        _compile_families()
+    if "program" in parts:
+        _compile_program()
+
+
+def _compile_families() -> None:
     import numpy as np
     import torch
 
     from mambabench.kernels.packed import CpuKernels
-    from mambabench.kernels.program import Program
     from mambabench.kernels.rows import Rows
 
     kernels, starts = CpuKernels(), np.array([0, 2], np.int64)
@@ -83,10 +93,13 @@ def compile_now(*, aside: bool = False) -> None:
     kernels.ssd(torch.zeros(2, 8), x, 8, one, one, torch.zeros(1, 4), 1, starts, state, state)
     kernels.gate_norm(torch.zeros(2, 4), x, 4, row, 1e-5, 1)
     _mark("mamba2")
-    if aside:
-        # Few runs need the rest soon, and none should be slowed by it.
-        with suppress(OSError, AttributeError):
-            os.nice(10)
+
+
+def _compile_program() -> None:
+    import torch
+
+    from mambabench.kernels.program import Program
+
     program = Program(1, 1)
     program.product(program.shared(1), torch.zeros(1, 1), program.shared(1))
     program.run([], [])
@@ -94,9 +107,9 @@ def compile_now(*, aside: bool = False) -> None:
 
 
 def _stop() -> None:
-    if _child is not None:
-        _child.kill()
-        _child.wait()
+    for child in _children:
+        child.kill()
+        child.wait()
 
 
 def _mark(part: str) -> None:
