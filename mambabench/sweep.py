@@ -103,15 +103,13 @@ class _Sweep:
             if step.point in self._plan.obstacles:
                 self._keep(step, "unsupported", self._plan.obstacles[step.point])
         with progress(len(rest), self._plan.options.kind, unit="processes", left=self._left_s) as bar:
-            if any(step.point not in self._plan.obstacles for step in self._plan.steps):
-                self._ceilings(_FIRST_ROUND, bar)
+            self._ceilings(_FIRST_ROUND, bar)
             self._certify(rest, bar)
             for step in rest:
                 bar.stage(f"{described(step.point)}  process {step.replicate + 1}")
                 self._measure(step)
                 bar.advance(1)
-            if any(step.point not in self._plan.obstacles for step in self._plan.steps):
-                self._ceilings(_LAST_ROUND, bar)
+            self._ceilings(_LAST_ROUND, bar)
 
     def outcome(self) -> SpeedOutcome:
         """Return what the sweep has now."""
@@ -223,9 +221,12 @@ class _Sweep:
             bar.note(f"{name}: {self._refused[name]}")
 
     def _ceilings(self, number: int, bar: Progress) -> None:
-        """Measure what the machine can do, unless this round was measured before."""
+        """Measure what the machine can do, unless this round was measured before or no time is to be held
+        against it.
+        """
         plan = self._plan
-        if not plan.options.ceilings or any(c.round == number for c in self._run.ceilings()):
+        nothing_timed = not plan.options.repeats or len(plan.obstacles) == len(plan.points)
+        if nothing_timed or not plan.options.ceilings or any(c.round == number for c in self._run.ceilings()):
             return
         bar.stage("copies and matrix products of this machine")
         weights = [s.weights_bytes(plan.dtype) for s in plan.sizes.values()]

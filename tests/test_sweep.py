@@ -229,6 +229,12 @@ def test_a_folder_with_a_librarys_name_does_not_take_its_place(
     assert "-P" not in child_command()
 
 
+@pytest.mark.parametrize("how", [{"repeats": 0}, {"blocks": (replace(BLOCK, arms=("graph",)),)}], ids=str)
+def test_ceilings_are_not_measured_where_nothing_is_timed(desk: Desk, how: dict[str, Any]) -> None:
+    desk.run(ceilings=True, **how)
+    assert {j["task"] for j in desk.jobs} <= {"measure"}
+
+
 def test_a_machine_whose_ceilings_cannot_be_measured_is_measured_without(desk: Desk) -> None:
     outcome = desk.run([({"task": "ceilings"}, "failed")], ceilings=True)
     assert not outcome.failed

@@ -129,6 +129,24 @@ def test_a_dry_run_forecasts_every_point(capsys: pytest.CaptureFixture[str]) -> 
     assert row["state_bytes"] == 2 * 12 * 768 * 4 * (1024 + 16)
 
 
+def test_lengths_beyond_learned_positions_are_rows_and_rotary_ones_are_not(
+    tmp_path: Path, standin: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gpt").mkdir()
+    config = {"model_type": "gpt2", "n_positions": 256, "n_embd": 64, "n_layer": 2, "n_head": 2}
+    (tmp_path / "gpt" / "config.json").write_text(json.dumps(config))
+    models = ("--model", str(tmp_path / "gpt"), "--model", "pythia-tiny", "--weights", "random")
+    sizes = ("--prompt-len", "128,1024", "--gen-len", "4", "--processes", "1", "--no-ceilings")
+    assert _run(["latency", *models, *sizes, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["table"]["rows"]
+    found = [(r["point"]["model"], r["point"]["prompt_len_tokens"], r["status"]) for r in rows]
+    assert found == [
+        ("gpt", 128, "ok"), ("pythia-tiny", 128, "ok"),
+        ("gpt", 1024, "unsupported"), ("pythia-tiny", 1024, "ok"),
+    ]  # fmt: skip
+    assert "learned 256 positions" in rows[2]["detail"]
+
+
 def test_a_directory_without_a_tokenizer_can_be_measured(
     tmp_path: Path, standin: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
