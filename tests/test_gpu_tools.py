@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 from gpu import drive
-from gpu.drive import Run, Step, StepError
+from gpu.drive import COMMANDS, Run, Step, StepError
 from gpu.one_architecture import CAPABILITY_VARIABLE, for_one_architecture, parse_capability, patch
+
+from mambabench.cli import _run
+from mambabench.store import StoredRun
 
 RUN_SH = Path(drive.__file__).parent / "run.sh"
 HOPPER = ["-gencode", "arch=compute_90,code=sm_90"]
@@ -316,7 +319,7 @@ def test_a_build_is_used_again_and_a_given_wheel_first(
     sdist(given.wheels, "mamba_ssm-2.3.1")
     run = Run(given)
     run.out.mkdir()
-    monkeypatch.setattr(drive, "torch_version", lambda run: "2.13.0+cu130")
+    monkeypatch.setattr(drive.step_packages, "torch_version", lambda run: "2.13.0+cu130")
     built: list[dict[str, str]] = []
 
     def call(step: Step, command: list[str], **environment: str) -> None:
@@ -339,3 +342,51 @@ def test_a_build_is_used_again_and_a_given_wheel_first(
     assert step.act(run, step)["built"] is True
     (given.wheels / "mamba_ssm-2.3.2-cp311-cp311-linux_x86_64.whl").touch()
     assert step.act(run, step)["why"] == "a wheel was given"
+
+
+# --- sweeps
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_commands_of_sweeps_plan_what_they_say(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Here there is no card, and no power of one.
+    words = [word for word in COMMANDS[name] if word != "--power"]
+    code = _run([*words, "--device", "cpu", "--out", str(tmp_path), "--dry-run", "--json"])
+    assert code == 0
+    points = json.loads(capsys.readouterr().out)["points"]
+    assert all(p["obstacle"] == "" or p["arm"] == "graph" or p["attention"] == "flash" for p in points)
+    assert len({p["model"] for p in points}) >= 2
+    assert name in [step.name for step in drive.STEPS]
+
+
+def test_a_sweep_leaves_its_run_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        COMMANDS,
+        "latency",
+        ("latency", "--model", "fake:token_ms=1", "--model", "fake:token_ms=2,weights_mb=1",
+         "--prompt-len", "8", "--gen-len", "3", "--processes", "1", "--repeats", "2", "--no-ceilings"),
+    )  # fmt: skip
+    call = Run.call
+
+    def on_the_cpu(run: Run, step: Step, command: list[str], **environment: str) -> None:
+        call(run, step, ["cpu" if word == "cuda" else word for word in command], **environment)
+
+    monkeypatch.setattr(Run, "call", on_the_cpu)
+    run = Run(options(tmp_path))
+    run.out.mkdir()
+    (step,) = [step for step in drive.STEPS if step.name == "latency"]
+    found = step.act(run, step)
+    (stored,) = found["runs"]
+    assert Path(stored).parent == run.out / "runs" / "latency"
+    assert len(StoredRun(Path(stored)).replicates()) == 2
+    assert found["processes"] == {"ok": 2}
+    figures = found["fake:token_ms=1 1 x 8+3 eager none"]
+    assert 0 < figures["least_tpot_s"] < 1
+    assert figures["peak_bytes"] >= 0
+    # What a step that failed had measured is kept as well.
+    monkeypatch.setitem(COMMANDS, "latency", (*COMMANDS["latency"], "--no-such-option"))
+    with pytest.raises(StepError, match="exit code 2"):
+        step.act(run, step)
+    assert run.figures == found

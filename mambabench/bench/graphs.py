@@ -32,8 +32,6 @@ _LONGEST_TRIAL_TOKENS = 16
 def cuda_recorder(device: torch.device, cuda: Any = None) -> Recorder:
     """Return a recorder of CUDA graphs.
 
-    It has not run on a GPU yet: a stand-in for `torch.cuda` has shown the order of its calls.
-
     Args:
         device: whose work is recorded.
         cuda: stands in for `torch.cuda`.

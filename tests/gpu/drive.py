@@ -12,123 +12,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
-import signal
-import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import one_architecture
-
-HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parent.parent
-# The machine's own torch is what the kernels are built against.
-NEVER_INSTALLED = ("torch-", "triton-", "nvidia_", "pytorch_triton-")
-PACKAGES = {
-    "causal_conv1d": {"CAUSAL_CONV1D_FORCE_BUILD": "TRUE", "CAUSAL_CONV1D_SKIP_CUDA_BUILD": "FALSE"},
-    "mamba_ssm": {
-        "MAMBA_FORCE_BUILD": "TRUE",
-        "MAMBA_SKIP_CUDA_BUILD": "FALSE",
-        # Later versions build no CUDA code without it.
-        "MAMBA_KEEP_CUDA_BUILD": "TRUE",
-    },
-}
-GIB_PER_COMPILER = 4
-
-
-class StepError(Exception):
-    """A step cannot be done, for a reason worth a sentence."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of the plan."""
-
-    name: str
-    limit_s: int
-    what: str
-    act: Callable[[Run, Step], dict[str, Any]]
-    needs: tuple[str, ...] = ()
-
-
-class Run:
-    """Where things are, and how a step's processes are run."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.wheels: Path = options.wheels.resolve()
-        self.out: Path = options.out.resolve()
-        self.data: Path | None = options.data.resolve() if options.data else None
-        self.site = self.out / "site"
-        self.built = self.out / "wheels"
-        self.capability: str | None = options.capability
-        self.limit: int = options.limit
-        self.figures: dict[str, Any] = {}
-        """What the last check found, also when it then failed."""
-
-    def environment(self, **more: str) -> dict[str, str]:
-        """Return the environment of a step: the installed wheels and this checkout come first."""
-        path = [str(REPOSITORY), str(self.site), str(REPOSITORY / "tests"), os.environ.get("PYTHONPATH", "")]
-        offline = {"HF_HUB_OFFLINE": "1", "PIP_NO_INDEX": "1", "PYTHONUNBUFFERED": "1"}
-        return {**os.environ, **offline, "PYTHONPATH": os.pathsep.join(filter(None, path)), **more}
-
-    def call(self, step: Step, command: list[str], **environment: str) -> None:
-        """Run a command within the step's limit; its output goes to the step's log.
-
-        Raises:
-            StepError: it failed or ran past the limit; ends with the last line that it printed.
-        """
-        log = self.out / f"{step.name}.log"
-        with log.open("a", encoding="utf-8") as stream:
-            stream.write(f"$ {' '.join(command)}\n")
-            stream.flush()
-            process = subprocess.Popen(
-                command,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env=self.environment(**environment),
-                cwd=REPOSITORY,
-                start_new_session=True,
-            )
-            try:
-                code = process.wait(step.limit_s)
-            except BaseException as error:
-                # The compilers below pip belong to the step's own process group.
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                if isinstance(error, subprocess.TimeoutExpired):
-                    raise StepError(f"ran past its limit of {step.limit_s} s") from error
-                raise
-        if code != 0:
-            lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line]
-            raise StepError(f"exit code {code}: {lines[-1]}")
-
-    def check(self, step: Step, *arguments: str) -> dict[str, Any]:
-        """Run `checks.py` and return the figures that it found."""
-        found = self.out / f"{step.name}.found.json"
-        found.unlink(missing_ok=True)
-        command = [sys.executable, str(HERE / "checks.py"), step.name, "--found", str(found), *arguments]
-        try:
-            self.call(step, command)
-        finally:
-            self.figures = json.loads(found.read_text()) if found.exists() else {}
-            found.unlink(missing_ok=True)
-        return self.figures
-
-    def known_capability(self) -> str:
-        """Return the compute capability asked for or found, by an earlier run if need be."""
-        earlier = self.out / "environment.json"
-        if self.capability is None and earlier.exists():
-            self.capability = json.loads(earlier.read_text()).get("found", {}).get("capability")
-        if self.capability is None:
-            raise StepError("the card's compute capability is not known: give --capability")
-        return self.capability
+import step_packages
+from step_packages import NEVER_INSTALLED, PACKAGES, build, find, install, install_built, unpack
+from step_running import HERE, Run, Step, StepError
+from step_sweeps import COMMANDS, SWEEPS
 
 
 def check_environment(run: Run, step: Step) -> dict[str, Any]:
@@ -136,81 +31,6 @@ def check_environment(run: Run, step: Step) -> dict[str, Any]:
     found = run.check(step)
     run.capability = run.capability or found["capability"]
     return found
-
-
-def install(run: Run, step: Step) -> dict[str, Any]:
-    """Install the wheels given, without touching the machine's own packages."""
-    chosen = [p for p in sorted(run.wheels.glob("*.whl")) if not p.name.startswith(NEVER_INSTALLED)]
-    if not chosen:
-        return {"installed": 0}
-    try:
-        run.call(step, pip_install(run, chosen))
-    except StepError:
-        # One wheel for another Python must not keep the others out.
-        refused = []
-        for wheel in chosen:
-            try:
-                run.call(step, pip_install(run, [wheel]))
-            except StepError as error:
-                refused.append(f"{wheel.name}: {error}")
-        if len(refused) == len(chosen):
-            raise StepError(f"no wheel could be installed, first {refused[0]}") from None
-        return {"installed": len(chosen) - len(refused), "refused": refused}
-    return {"installed": len(chosen)}
-
-
-def pip_install(run: Run, wheels: list[Path]) -> list[str]:
-    """Return the command that puts wheels in the run's own folder."""
-    options = ["--no-index", "--no-deps", "--no-compile", "--upgrade", "--target", str(run.site)]
-    return [sys.executable, "-m", "pip", "install", "--quiet", *options, *map(str, wheels)]
-
-
-def build(package: str) -> Callable[[Run, Step], dict[str, Any]]:
-    """Return the step that builds one package for this card, or finds it built."""
-
-    def act(run: Run, step: Step) -> dict[str, Any]:
-        if given := find(run.wheels, package, ".whl"):
-            return {"wheel": given.name, "built": False, "why": "a wheel was given"}
-        capability = run.known_capability()
-        note = run.built / f"{package}.json"
-        # A wheel fits the torch that it was built against, and the card.
-        key = {"capability": capability, "python": sys.version.split()[0], "torch": torch_version(run)}
-        earlier = find(run.built, package, ".whl")
-        if earlier and note.exists() and json.loads(note.read_text()) == key:
-            return {"wheel": earlier.name, "built": False, "why": "built by an earlier run"}
-        source, what = unpack(run, package, run.out / "src")
-        run.built.mkdir(parents=True, exist_ok=True)
-        began_s = time.perf_counter()
-        jobs = str(max_jobs())
-        options = ["--no-build-isolation", "--no-deps", "--no-index", "--no-cache-dir"]
-        run.call(
-            step,
-            [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", str(run.built), str(source)],
-            MAX_JOBS=jobs,
-            **{one_architecture.CAPABILITY_VARIABLE: capability},
-            **PACKAGES[package],
-        )
-        note.write_text(json.dumps(key))
-        built = find(run.built, package, ".whl")
-        return {
-            "wheel": built.name if built else "",
-            "built": True,
-            "setup": what,
-            "max_jobs": int(jobs),
-            "build_s": round(time.perf_counter() - began_s, 1),
-        }
-
-    return act
-
-
-def install_built(run: Run, step: Step) -> dict[str, Any]:
-    """Install the two packages that were built or given."""
-    found = [find(run.built, p, ".whl") or find(run.wheels, p, ".whl") for p in PACKAGES]
-    wheels = [wheel for wheel in found if wheel]
-    if not wheels:
-        raise StepError("neither package was built")
-    run.call(step, pip_install(run, wheels))
-    return {"wheels": [wheel.name for wheel in wheels]}
 
 
 def check(*arguments: str) -> Callable[[Run, Step], dict[str, Any]]:
@@ -247,54 +67,12 @@ STEPS = (
         "official", 300, "a mamba_ssm checkpoint in the official CUDA model against the CPU", check(),
         ("install_built",),
     ),
+    Step("pytest", 600, "the tests marked gpu", run_pytest),
+    *SWEEPS,
     Step("parity", 900, "mambabench zeroshot: CUDA against CPU, every sample of the smoke suite", check()),
     Step("parity_data", 900, "the same on real tasks (--data)", check("--data")),
     Step("decode", 300, "time decoding of a 130M-parameter model", check(), ("install_built",)),
-    Step("pytest", 600, "the tests marked gpu", run_pytest),
 )  # fmt: skip
-
-
-def find(folder: Path, package: str, suffix: str) -> Path | None:
-    """Return the newest file of a package in a folder, or None; `-` and `_` are the same in its name."""
-    found = [
-        p
-        for p in sorted(folder.glob(f"*{suffix}"))
-        if p.name.replace("-", "_").lower().startswith(f"{package}_")
-    ]
-    return found[-1] if found else None
-
-
-def unpack(run: Run, package: str, where: Path) -> tuple[Path, str]:
-    """Unpack a package's source distribution and restrict it to one card.
-
-    Returns:
-        The unpacked directory and what was done to its setup.py.
-    """
-    archive = find(run.wheels, package, ".tar.gz")
-    if archive is None:
-        raise StepError(f"no sdist of {package} in {run.wheels}")
-    target = where / archive.name.removesuffix(".tar.gz")
-    shutil.rmtree(target, ignore_errors=True)
-    where.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(archive) as stream:
-        stream.extractall(where, filter="data")
-    return target, one_architecture.patch(target)
-
-
-def torch_version(run: Run) -> str:
-    """Return the version of the machine's torch."""
-    command = [sys.executable, "-c", "import torch; print(torch.__version__)"]
-    result = subprocess.run(
-        command, env=run.environment(), capture_output=True, text=True, timeout=120, check=True
-    )
-    return result.stdout.split()[-1]
-
-
-def max_jobs() -> int:
-    """Return how many compilers to run at once: one a core, as far as memory goes."""
-    cores = len(os.sched_getaffinity(0))
-    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return max(1, min(cores, int(memory_gib / GIB_PER_COMPILER)))
 
 
 def perform(run: Run, step: Step, failed: set[str]) -> dict[str, Any]:
@@ -328,7 +106,7 @@ def dry_run(run: Run, chosen: list[Step]) -> int:
     run.out.mkdir(parents=True, exist_ok=True)
     problems = []
     wheels = [p for p in run.wheels.glob("*.whl") if not p.name.startswith(NEVER_INSTALLED)]
-    print(f"wheels to install: {len(wheels)}; compilers at once: {max_jobs()}")
+    print(f"wheels to install: {len(wheels)}; compilers at once: {step_packages.max_jobs()}")
     for package in PACKAGES:
         if wheel := find(run.wheels, package, ".whl"):
             print(f"{package}: installs {wheel.name}")
@@ -341,6 +119,8 @@ def dry_run(run: Run, chosen: list[Step]) -> int:
     for step in chosen:
         skipped = " (skipped: no --data)" if step.name == "parity_data" and run.data is None else ""
         print(f"{step.name:20} at most {step.limit_s:5} s  {step.what}{skipped}")
+        if step.name in COMMANDS:
+            print(f"{'':20} mambabench {' '.join(COMMANDS[step.name])}")
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return 4 if problems else 0
