@@ -24,8 +24,8 @@ from mambabench.schema import RunManifest, SpeedSettingsRecord, WeightsKind
 from mambabench.speed_schema import PointRecord, ReplicateRecord, Status, SweepKind
 
 if TYPE_CHECKING:
-    from mambabench.bench.sizes import ModelSizes
     from mambabench.report.speed import SpeedTable
+    from mambabench.sizes import ModelSizes
 
 REPEATS: Final = 10
 PROCESSES: Final = 3
@@ -65,6 +65,8 @@ class SpeedOptions:
     """Directory or Hub id of another tokenizer than the models' own, for the text."""
     verify: bool = True
     """Whether each model is compared with the model as shipped before it is timed."""
+    power: bool = False
+    """Whether the energy of decoding is measured, by a process for each point after all times."""
     ceilings: bool = True
     """Whether copies and matrix products are measured at the sweep's beginning and end."""
     out: Path = Path("results")

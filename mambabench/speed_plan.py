@@ -20,10 +20,10 @@ from mambabench.bench.fake import FakeSpec
 from mambabench.bench.ops import PREFIX as OPERATION
 from mambabench.bench.ops import OpSpec
 from mambabench.bench.points import expand, obstacle, sequence
-from mambabench.bench.sizes import ModelSizes, StateLayout, fake_sizes, layout_for, sizes_of
+from mambabench.bench.sizes import fake_sizes, sizes_of
 from mambabench.bench.text import plain_text
 from mambabench.checkpoint_files import inspect_path
-from mambabench.errors import CheckpointError, UsageError
+from mambabench.errors import CheckpointError, DeviceError, UsageError
 from mambabench.fingerprint import digest
 from mambabench.models import hub
 from mambabench.models import tokenizer as tokenizers
@@ -35,6 +35,7 @@ from mambabench.preflight import require_once, told_apart
 from mambabench.registry import ModelRef, resolve
 from mambabench.report.speed_format import size
 from mambabench.schema import WeightsKind
+from mambabench.sizes import ModelSizes, StateLayout, layout_for
 from mambabench.speed import SpeedOptions, SpeedPlan, Subject
 from mambabench.speed_schema import PointRecord
 from mambabench.store import Store
@@ -58,6 +59,7 @@ def make_plan(options: SpeedOptions, *, fetch: bool = True) -> SpeedPlan:
     Raises:
         UsageError: a word, a name, a path, a place that cannot be written to, or a budget below the weights.
         MissingError: a checkpoint or a device that is not there, or a Hub that does not answer.
+        DeviceError: power was asked for, and there is no GPU to measure it of.
     """
     parse_device(options.device)
     pick_dtype(options.dtype, device="cpu", stored="")
@@ -71,6 +73,11 @@ def make_plan(options: SpeedOptions, *, fetch: bool = True) -> SpeedPlan:
     refs = told_apart([resolve(text, need_weights=False) for text in options.models if text not in stand_ins])
     device = devices.seen_device(options.device)
     dtype = pick_dtype(options.dtype, device=device, stored="")
+    if options.power and device == "cpu":
+        raise DeviceError(
+            "`--power` needs an NVIDIA GPU, and the device is cpu",
+            hint="Leave it out, or name a GPU with `--device`.",
+        )
     Store(options.out).check_writable()
     weights, notes = _weights(refs, options)
     if options.tokenizer is not None:

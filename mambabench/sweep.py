@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mambabench.bench import devices
-from mambabench.bench.jobs import CeilingsJob, CertifyJob, Job, MeasureJob
+from mambabench.bench.jobs import CeilingsJob, CertifyJob, Job, MeasureJob, PowerJob
 from mambabench.bench.points import Step, smaller_failure
 from mambabench.launch.process import run_child
 from mambabench.progress import Progress, progress
 from mambabench.schema import CertificateRecord
 from mambabench.speed import DONE, SpeedOptions, SpeedOutcome, SpeedPlan, described, n_cores
 from mambabench.speed_plan import forecast, make_plan
-from mambabench.speed_schema import CeilingsRecord, ReplicateRecord, Status
+from mambabench.speed_schema import CeilingsRecord, PointRecord, PowerRecord, ReplicateRecord, Status
 from mambabench.store import Store
 from mambabench.sweep_child import Heard
 
@@ -35,6 +35,7 @@ _UNCOMPARED: Final = "shipped"
 _FIRST_ROUND, _LAST_ROUND = 0, 1
 _CEILINGS_LIMIT_S = 300.0
 _CERTIFY_LIMIT_S = 1800.0
+_POWER_LIMIT_S = 600.0
 _OWN_LIMIT_S = 300.0
 _LIMIT_PER_MAX_TIME = 10.0
 # Of what a point is expected to take by itself: a single prefill may be longer than all repeats should be.
@@ -110,6 +111,7 @@ class _Sweep:
                 self._measure(step)
                 bar.advance(1)
             self._ceilings(_LAST_ROUND, bar)
+            self._power(bar)
 
     def outcome(self) -> SpeedOutcome:
         """Return what the sweep has now."""
@@ -144,31 +146,60 @@ class _Sweep:
             self._keep(step, "skipped_after_oom", f"{described(smaller)} ran out of memory")
             return
         plan, options = self._plan, self._plan.options
-        subject = plan.subjects[point.model]
         job = MeasureJob(
-            model=subject.typed,
-            name=subject.name,
-            weights=plan.weights,
-            seed=options.seed,
-            dtype=plan.dtype,
-            device=plan.device,
+            **self._asked_of(point),
             kind=options.kind,
-            point=point,
             fingerprint=self._fingerprints[step],
             replicate=step.replicate,
             order=step.order,
             repeats=options.repeats,
             max_time_s=options.max_time_s,
-            budget_bytes=options.budget_bytes,
             certificate=self._certificates.get(point.model),
-            text=None if options.text is None or subject.is_stand_in else str(options.text),
-            tokenizer=options.tokenizer,
         )
         heard = self._start(job, self._limit_s(step), rss_budget_bytes=self._host_budget_bytes())
         self._n_measured += 1
         sizes = plan.sizes.get(point.model)
         trained = None if sizes is None else sizes.training_length_tokens
         self._store(heard.record(job, training_length_tokens=trained))
+
+    def _asked_of(self, point: PointRecord) -> dict[str, Any]:
+        """Return what every job at a point holds."""
+        plan, options = self._plan, self._plan.options
+        subject = plan.subjects[point.model]
+        return {
+            "model": subject.typed,
+            "name": subject.name,
+            "weights": plan.weights,
+            "seed": options.seed,
+            "dtype": plan.dtype,
+            "device": plan.device,
+            "point": point,
+            "budget_bytes": options.budget_bytes,
+            "text": None if options.text is None or subject.is_stand_in else str(options.text),
+            "tokenizer": options.tokenizer,
+        }
+
+    def _power(self, bar: Progress) -> None:
+        """Measure the energy of decoding at each point that was measured, once, and keep it with its first
+        process; after all times, since asking a card for its energy takes time."""
+        missed: dict[str, list[PointRecord]] = {}
+        for point in self._plan.points if self._plan.options.power else ():
+            kept = (self._records.get(f) for step, f in self._fingerprints.items() if step.point == point)
+            measured = [r for r in kept if r is not None and r.status == "ok"]
+            if point.gen_len_tokens < 2 or not measured or any(r.power is not None for r in measured):
+                continue
+            bar.stage(f"{described(point)}  power")
+            heard = self._start(PowerJob(**self._asked_of(point)), _POWER_LIMIT_S, rss_budget_bytes=None)
+            self._n_measured += 1
+            if "power" in heard.last:
+                power = PowerRecord.model_validate(heard.last["power"].get("power"))
+                self._store(measured[0].model_copy(update={"power": power}))
+                continue
+            failure = heard.failure()
+            missed.setdefault(f"{failure.status}: {failure.detail}", []).append(point)
+        for why, points in missed.items():
+            more = f" and {len(points) - 1} more" if len(points) > 1 else ""
+            self._notes.append(f"power was not measured of {described(points[0])}{more}: {why}")
 
     def _keep(self, step: Step, status: Status, detail: str) -> None:
         """Store what became of a step for which no process was started."""

@@ -51,6 +51,9 @@ def answer(job: dict[str, Any]) -> None:
             "matmul_shape": [64, 64, 64], "made_utc": "2025-01-01T00:00:00Z",
         }  # fmt: skip
         tell("ceilings", ceilings=ceilings)
+    elif job["task"] == "power":
+        power = {"energy_j": 100.0, "duration_s": 5.0, "n_tokens": 50, "idle_w": 4.0}
+        tell("power", power=power)
     else:
         record = {
             key: job[key] for key in ("kind", "point", "fingerprint", "replicate", "order", "certificate")

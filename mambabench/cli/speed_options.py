@@ -28,6 +28,7 @@ _HOW = (
     "tokenizer",
     "verify",
     "ceilings",
+    "power",
     "out",
 )
 
@@ -122,6 +123,10 @@ _OPTIONS = (
     click.option(
         "--ceilings/--no-ceilings", default=True, show_default=True,
         help="Measure what this machine reaches in copies and matrix products, to hold figures against.",
+    ),
+    click.option(
+        "--power/--no-power", default=False, show_default=True,
+        help="On an NVIDIA GPU measure energy a token too, in one process more for each point.",
     ),
     click.option(
         "--out", callback=some_path, default="results", show_default=True, metavar="DIR",

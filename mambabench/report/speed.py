@@ -28,7 +28,7 @@ from mambabench.speed_schema import (
 from mambabench.stats.replicates import Estimate, centre
 
 if TYPE_CHECKING:
-    from mambabench.bench.sizes import ModelSizes
+    from mambabench.sizes import ModelSizes
 
 RowStatus = Status | Literal["missing"]
 """What became of a point; "missing" for one that the sweep has not come to."""
@@ -86,6 +86,8 @@ class SpeedRow:
     """The first prefill and step, in which libraries compile and tune."""
     capture_s: Estimate | None = None
     """Recording the CUDA graph."""
+    gross_j_per_token: Estimate | None = None
+    """Energy of a token, all sequences together, by a process apart from those that timed."""
     net_j_per_token: Estimate | None = None
     """Energy of a token without what the idle card takes."""
     kernel_path: str = ""
@@ -244,6 +246,7 @@ def _row(
         load_s=estimate(records, lambda r: r.load_s),
         first_call_s=estimate(records, lambda r: r.first_call_s),
         capture_s=estimate(records, lambda r: r.capture_s),
+        gross_j_per_token=estimate(records, medians.gross_j_per_token),
         net_j_per_token=estimate(records, medians.net_j_per_token),
         kernel_path=" / ".join(dict.fromkeys(r.kernel_path for r in records if r.kernel_path)),
         training_length_tokens=None if sizes is None else sizes.training_length_tokens,
@@ -289,8 +292,7 @@ def _shares(
     """Return the achieved shares of the measured ceilings of decoding and of the prefill."""
     if sizes is None or not measured:
         return None, None
-    from mambabench.bench.ceilings import decode_ceiling_tokens_per_s, prefill_ceiling_s
-    from mambabench.bench.sizes import layout_for
+    from mambabench.sizes import decode_ceiling_tokens_per_s, layout_for, prefill_ceiling_s
 
     decode = prefill = None
     # A fake model has no weights to read or to multiply with, and then there is no ceiling.

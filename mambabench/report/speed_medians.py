@@ -37,6 +37,11 @@ def peak_bytes(record: ReplicateRecord) -> float | None:
     return float(record.memory.peak_bytes) if record.memory is not None else None
 
 
+def gross_j_per_token(record: ReplicateRecord) -> float | None:
+    """Return the energy of a token."""
+    return record.power.gross_j_per_token if record.power is not None else None
+
+
 def net_j_per_token(record: ReplicateRecord) -> float | None:
     """Return the energy of a token without what the idle card takes."""
     return record.power.net_j_per_token if record.power is not None else None

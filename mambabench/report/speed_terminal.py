@@ -40,6 +40,8 @@ _LEGEND = {
     "decode\nbytes/s": "bytes/s: of the text, which tokenizers cut differently",
     "prefill\n% max": "prefill % max: of the speed that a matrix product measured here allows",
     "decode\n% max": "decode % max: of the speed that a copy measured here allows",
+    "J/tok": "J/tok: energy of a token, of the whole card",
+    "net\nJ/tok": "net: without what the idle card takes",
     "% host": "host: time in which the device does not work",
     "transient": "transient: peak without weights and state",
     "expected": "expected: peak computed beforehand",
@@ -210,6 +212,10 @@ def _figures(table: SpeedTable) -> list[Column]:
             ("prefill\n% max", lambda r: _share(r.prefill_ceiling_share)),
             ("decode\n% max", lambda r: _share(r.decode_ceiling_share)),
         ]
+    columns += [
+        ("J/tok", lambda r: _estimate(r.gross_j_per_token, number)),
+        ("net\nJ/tok", lambda r: _estimate(r.net_j_per_token, number)),
+    ]
     columns += [("% host", lambda r: _share(r.host_overhead_share)), ("spread", lambda r: _widest(r, shown))]
     # A column without a figure only takes room, such as that of ceilings that were not measured.
     return [(name, cell) for name, cell in columns if name == columns[0][0] or any(map(cell, table.rows))]
@@ -235,8 +241,8 @@ def _share(share: Estimate | float | None) -> str:
 
 
 def _expected(table: SpeedTable, row: SpeedRow) -> str:
-    from mambabench.bench.sizes import layout_for
     from mambabench.report.speed import library_of
+    from mambabench.sizes import layout_for
 
     point, sizes = row.point, table.sizes.get(row.point.model)
     if sizes is None:

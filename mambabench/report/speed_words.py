@@ -14,12 +14,13 @@ from mambabench.report.speed_contenders import Contender, Field, Setting
 from mambabench.report.speed_format import Write, flops, listed, number, percent, plural, size
 from mambabench.report.speed_medians import by_replicate, spread_within, tpot_s, ttft_s
 from mambabench.report.speed_words_pairs import arm_words, crossing_words, gap_words, pair_words
+from mambabench.report.speed_words_power import power_words
 from mambabench.speed_schema import MemoryRecord, ReplicateRecord
 from mambabench.stats.replicates import Estimate
 
 if TYPE_CHECKING:
-    from mambabench.bench.sizes import ModelSizes, StateLayout
     from mambabench.report.speed import SpeedTable
+    from mambabench.sizes import ModelSizes, StateLayout
 
 _FLAT_WITHIN = 0.05
 
@@ -28,7 +29,7 @@ def answers(table: SpeedTable, *, budget_bytes: int | None) -> list[str]:
     """Return the answers that a sweep supports, one or two sentences each.
 
     Fastest arms, break-even context, crossings, pairs of models, latency against depth, other arms, the split
-    of gaps, conversations in a budget, the machine's ceilings and its noise, in this order.
+    of gaps, conversations in a budget, energy, the machine's ceilings and its noise, in this order.
 
     Args:
         table: of the sweep, finished or not.
@@ -39,7 +40,7 @@ def answers(table: SpeedTable, *, budget_bytes: int | None) -> list[str]:
     said += depth_words(field) + arm_words(field) + gap_words(field)
     if budget_bytes is not None:
         said += conversation_words(table, field, budget_bytes)
-    return said + ceiling_words(table) + noise_words(table, field)
+    return said + power_words(field) + ceiling_words(table) + noise_words(table, field)
 
 
 def fastest_words(field: Field) -> list[str]:
@@ -205,7 +206,7 @@ def _state_line(field: Field, contender: Contender) -> tuple[float, float] | Non
 
 
 def _computed_break_even(table: SpeedTable, field: Field, a: Contender, b: Contender) -> float | None:
-    from mambabench.bench.sizes import break_even_tokens
+    from mambabench.sizes import break_even_tokens
 
     ours, theirs = _held_as(table, field, a), _held_as(table, field, b)
     if ours is None or theirs is None:
@@ -215,8 +216,8 @@ def _computed_break_even(table: SpeedTable, field: Field, a: Contender, b: Conte
 
 def _held_as(table: SpeedTable, field: Field, contender: Contender) -> tuple[ModelSizes, StateLayout] | None:
     """Return a model's sizes and how the processes that ran it held its state."""
-    from mambabench.bench.sizes import layout_for
     from mambabench.report.speed import library_of
+    from mambabench.sizes import layout_for
 
     sizes = table.sizes.get(contender.model)
     for setting, records in field.cells(contender).items():
