@@ -13,11 +13,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mambabench.bench import child
 from mambabench.bench import power as power_module
 from mambabench.bench.clock import FakeClock
 from mambabench.bench.failures import UnsupportedError
+from mambabench.bench.jobs import PowerJob
 from mambabench.bench.power import THROTTLE_REASONS, PowerMeter, power_of_decoding, throttle_words
 from mambabench.errors import DeviceError
+from mambabench.speed_schema import PointRecord, PowerRecord
 
 IDLE_W = 60.0
 BUSY_W = 300.0
@@ -290,3 +293,30 @@ def test_the_bits_are_the_library_s() -> None:
     }.items():
         assert throttle_words(int(getattr(pynvml, f"nvmlClocksThrottleReason{name}"))) == (word,)
     assert throttle_words(1 << 20) == ("other",)
+
+
+class _Counting(_Working):
+    """Takes the same power always, counted without steps."""
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
+        return round(1000 * BUSY_W * time.perf_counter())
+
+
+def test_a_process_sends_the_energy_of_its_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(power_module, "PowerMeter", lambda device: _meter(_Counting()))
+    name = "fake:token_ms=5"
+    point = PointRecord(
+        model=name, batch_size=2, prompt_len_tokens=10, gen_len_tokens=8, arm="eager", attention="none",
+        dtype="float32", device="cpu",
+    )  # fmt: skip
+    job = PowerJob(
+        model=name, name=name, weights="random", seed=0, dtype="float32", device="cpu", point=point,
+        at_least_s=0.3,
+    )  # fmt: skip
+    events: list[tuple[str, dict[str, Any]]] = []
+    child._power(job, lambda event, **held: events.append((event, held)))
+    assert [event for event, _ in events] == ["baseline", "power"]
+    record = PowerRecord.model_validate(events[-1][1]["power"])
+    assert record.duration_s >= 0.3
+    assert record.n_tokens % (2 * 7) == 0
+    assert record.energy_j / record.duration_s == pytest.approx(BUSY_W, rel=0.2)
