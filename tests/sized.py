@@ -20,9 +20,10 @@ from transformers import (
     Qwen2Config,
 )
 
-from mambabench.bench.sizes import ModelSizes, sizes_of
+from mambabench.bench.sizes import sizes_of
 from mambabench.models.locate import Located, locate
 from mambabench.registry import ModelRef, resolve
+from mambabench.sizes import ModelSizes
 
 MISTRAL: dict[str, Any] = {
     "vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,

@@ -19,9 +19,9 @@ import pytest
 import speed_plot_tables as tables
 from speed_records import MAMBA, PYTHIA, failed, point, replicate
 
-from mambabench.bench.sizes import break_even_tokens, layout_for
 from mambabench.errors import UsageError
 from mambabench.report.speed import SpeedRow, SpeedTable, build_speed_table
+from mambabench.sizes import break_even_tokens, layout_for
 from mambabench.speed_plots import KEYS, figures, save_figures
 from mambabench.speed_plots.scales import quantity
 

@@ -1,7 +1,6 @@
-"""What the machine could do at best: a copy and a matrix product measured on the spot, and what follows.
+"""What the machine does at best: a copy and a matrix product, measured on the spot.
 
-A decoding step cannot end before what it must move has been moved, nor a prefill before its products are
-done; how much that is, `mambabench.bench.sizes` says.
+What follows for a model, `mambabench.sizes` says.
 
     record = measure("cpu", "float32", weights_bytes_hint=sizes.weights_bytes("float32"), round=0)
     copied = statistics.median(record.copy_bytes_per_s)
@@ -17,14 +16,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mambabench.bench.sheets import sheet
-from mambabench.bench.sizes import ITEMSIZE_BYTES, ModelSizes, StateLayout
 from mambabench.schema import Record
+from mambabench.sizes import ITEMSIZE_BYTES
 from mambabench.speed_schema import CeilingsRecord
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["decode_ceiling_tokens_per_s", "measure", "prefill_ceiling_s", "sheet"]
+__all__ = ["measure", "sheet"]
 
 LEAST_BUFFER_BYTES = 512 * 2**20
 """Larger than any cache."""
@@ -39,43 +38,6 @@ _LEAST_REPEATS = 7
 _LEAST_TIME_S = 1.0
 _LEAST_REPEAT_S = 0.02
 """Work is repeated inside one timing until it takes so long, so that starting it does not show."""
-
-
-def decode_ceiling_tokens_per_s(
-    sizes: ModelSizes,
-    layout: StateLayout,
-    dtype: str,
-    *,
-    batch_size: int,
-    depth_tokens: int,
-    bytes_per_s: float,
-) -> float:
-    """Return the tokens a second, all sequences together, at which decoding would use all the bandwidth.
-
-    batch * bandwidth / bytes of a step; infinite for a model that moves nothing.
-
-    Args:
-        sizes: of the model.
-        layout: how its states are held.
-        dtype: of the weights.
-        batch_size: sequences.
-        depth_tokens: that each has seen before the step.
-        bytes_per_s: of the memory.
-    """
-    moved = sizes.decode_bytes(layout, dtype, batch_size=batch_size, depth_tokens=depth_tokens)
-    return batch_size * bytes_per_s / moved if moved else math.inf
-
-
-def prefill_ceiling_s(sizes: ModelSizes, length_tokens: int, batch_size: int, flops_per_s: float) -> float:
-    """Return the seconds that a prefill's matrix products take at full speed.
-
-    Args:
-        sizes: of the model.
-        length_tokens: of each prompt.
-        batch_size: prompts.
-        flops_per_s: operations a second, a multiplication and an addition being two.
-    """
-    return batch_size * sizes.prefill_flops(length_tokens) / flops_per_s
 
 
 class Limits(Record):

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from mambabench.bench.decoders import Decoder
     from mambabench.bench.measure import Measured
     from mambabench.bench.memory import MemoryMeter
-    from mambabench.bench.sizes import ModelSizes
     from mambabench.models.base import LoadedModel
     from mambabench.models.plan import CheckpointPlan
+    from mambabench.sizes import ModelSizes
 
 _REFUSED = "`--arm shipped` times the model as shipped, `--no-verify` insists on the fast path."
 Tell = Callable[..., None]
@@ -219,7 +219,7 @@ def _prompts(job: PointJob, decoder: Decoder, text: Text | None) -> Any:
 
 
 def _memory(job: MeasureJob, decoder: Decoder, found: Measured, sizes: ModelSizes | None) -> MemoryRecord:
-    from mambabench.bench.sizes import layout_for
+    from mambabench.sizes import layout_for
 
     peak = found.peak
     assert peak is not None

@@ -13,16 +13,16 @@ from mambabench.speed_plots.scales import quantity
 from mambabench.speed_plots.series import Axis, Series, at
 
 if TYPE_CHECKING:
-    from mambabench.bench.sizes import StateLayout
     from mambabench.report.speed import SpeedTable
+    from mambabench.sizes import StateLayout
 
 DASHED, DOTTED = (0, (4, 2)), (0, (1, 1.5))
 
 
 def layout_of(table: SpeedTable, model: str, dtype: str) -> StateLayout | None:
     """Return how a model's state was held in a dtype; None where that is not known."""
-    from mambabench.bench.sizes import layout_for
     from mambabench.report.speed import library_of
+    from mambabench.sizes import layout_for
 
     sizes = table.sizes.get(model)
     for record in table.replicates:
@@ -71,7 +71,7 @@ QUANTITIES: dict[str, Quantity] = {
 
 
 def _ceiling(table: SpeedTable, x: Axis, series: Series, *, measured: bool) -> tuple[tuple[int, float], ...]:
-    from mambabench.bench.ceilings import decode_ceiling_tokens_per_s
+    from mambabench.sizes import decode_ceiling_tokens_per_s
 
     found = []
     for row in series.rows:

@@ -118,7 +118,7 @@ def _held(table: SpeedTable) -> list[_Held]:
 
 
 def _meetings(table: SpeedTable, held: Sequence[_Held]) -> list[_Meeting]:
-    from mambabench.bench.sizes import break_even_tokens
+    from mambabench.sizes import break_even_tokens
 
     found = []
     for a, b in itertools.permutations(held, 2):

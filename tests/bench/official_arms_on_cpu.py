@@ -62,9 +62,10 @@ def continued(decoder: Any, ids: torch.Tensor) -> list[list[int]]:
 
 def bytes_wanted(directory: str, decoder: Any) -> int:
     """Return what the architecture's sizes say of the state."""
-    from mambabench.bench.sizes import layout_for, sizes_of
+    from mambabench.bench.sizes import sizes_of
     from mambabench.models.locate import locate
     from mambabench.registry import resolve
+    from mambabench.sizes import layout_for
 
     ref = resolve(directory)
     sizes = sizes_of(ref, locate(ref, "pretrained"))

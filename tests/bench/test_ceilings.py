@@ -15,14 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mambabench.bench import ceilings
-from mambabench.bench.ceilings import (
-    Limits,
-    decode_ceiling_tokens_per_s,
-    measure,
-    prefill_ceiling_s,
-    sheet,
-)
-from mambabench.bench.sizes import ModelSizes, StateLayout, fake_sizes
+from mambabench.bench.ceilings import Limits, measure, sheet
+from mambabench.bench.sizes import fake_sizes
+from mambabench.sizes import ModelSizes, StateLayout, decode_ceiling_tokens_per_s, prefill_ceiling_s
 
 SMALL = Limits(least_repeats=3, least_time_s=0.0, least_buffer_bytes=2**20, matmul_size=64)
 HALF = StateLayout(0, 2, 2, 2)

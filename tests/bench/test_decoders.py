@@ -15,12 +15,13 @@ from mambabench.bench.decoders import Decoder, StatefulDecoder, build_decoder
 from mambabench.bench.failures import UnsupportedError
 from mambabench.bench.graphs import WARM_CALLS, GraphDecoder
 from mambabench.bench.shipped import TransformersDecoder
-from mambabench.bench.sizes import layout_for, sizes_of
+from mambabench.bench.sizes import sizes_of
 from mambabench.errors import CertificateError
 from mambabench.models.base import LoadedModel, SamplingOptions
 from mambabench.models.load import check, load
 from mambabench.models.locate import locate
 from mambabench.registry import resolve
+from mambabench.sizes import layout_for
 
 FAMILIES = {"mamba": tiny_mamba, "mamba2": tiny_mamba2, "gpt_neox": tiny_neox, "llama": tiny_llama}
 ATTENTION = {"mamba": "none", "mamba2": "none", "gpt_neox": "sdpa", "llama": "sdpa"}

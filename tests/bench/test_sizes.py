@@ -15,17 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import MistralConfig, OPTConfig
 from transformers.pytorch_utils import Conv1D
 
-from mambabench.bench.sizes import (
-    ModelSizes,
-    StateLayout,
-    break_even_tokens,
-    fake_sizes,
-    layout_for,
-    sizes_of,
-)
+from mambabench.bench.sizes import fake_sizes, sizes_of
 from mambabench.models.locate import Located
 from mambabench.models.record import FP32_NAMES
 from mambabench.registry import ModelRef, load_registry
+from mambabench.sizes import ModelSizes, StateLayout, break_even_tokens, layout_for
 
 HALF = StateLayout(0, 2, 2, 2)
 WIDE_SCAN = StateLayout(0, 2, 4, 2)

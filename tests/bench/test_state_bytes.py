@@ -16,12 +16,12 @@ from builders import hybrid1_config, hybrid_config, mamba_ssm_config, spread_wei
 from sized import SHAPES, build, registered, small
 from transformers import PretrainedConfig
 
-from mambabench.bench.sizes import ModelSizes, layout_for
 from mambabench.models import architecture
 from mambabench.models.record import FP32_NAMES
 from mambabench.models.step_hybrid import HybridSteps
 from mambabench.models.steps import steps_for
 from mambabench.registry import load_registry
+from mambabench.sizes import ModelSizes, layout_for
 
 WHERE = os.environ.get("MAMBABENCH_TEST_MAMBA_SSM", "")
 _HEADS = {"causal": True, "num_heads": 4, "qkv_proj_bias": False, "out_proj_bias": False}

@@ -12,10 +12,10 @@ from sized import build, small
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mambabench.bench.sizes import ModelSizes, layout_for
 from mambabench.models.record import FP32_NAMES
 from mambabench.models.step_hybrid import HybridSteps
 from mambabench.models.steps import steps_for
+from mambabench.sizes import ModelSizes, layout_for
 
 ROWS, LENGTH = 2, 512
 _WIDE: dict[str, Any] = {"vocab_size": 1000, "hidden_size": 256, "num_attention_heads": 8}

@@ -21,12 +21,13 @@ from mambabench.bench.decoders import build_decoder
 from mambabench.bench.jobs import CeilingsJob, Job, MeasureJob
 from mambabench.bench.memory import CudaMemory
 from mambabench.bench.power import PowerMeter
-from mambabench.bench.sizes import layout_for, sizes_of
+from mambabench.bench.sizes import sizes_of
 from mambabench.errors import DeviceError
 from mambabench.launch.process import run_child
 from mambabench.models.load import check, load
 from mambabench.models.locate import locate
 from mambabench.registry import resolve
+from mambabench.sizes import layout_for
 from mambabench.speed_schema import PointRecord, ReplicateRecord
 
 pytestmark = [

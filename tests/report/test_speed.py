@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from speed_records import MAMBA, PYTHIA, ceilings, failed, point, replicate, sweep
 
-from mambabench.bench.sizes import ModelSizes, layout_for, sizes_of
+from mambabench.bench.sizes import sizes_of
 from mambabench.models.locate import locate
 from mambabench.registry import resolve
 from mambabench.report import speed_flags as flags
 from mambabench.report.speed import SpeedRow, SpeedTable, build_speed_table
 from mambabench.report.speed_medians import has_outlier, itl_percentile_s, spread_within
 from mambabench.schema import CertificateRecord
+from mambabench.sizes import ModelSizes, layout_for
 from mambabench.speed_schema import PowerRecord, RepeatRecord, ReplicateRecord, WarmupRecord
 from mambabench.stats.replicates import centre
 

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from speed_records import MAMBA, PYTHIA, ceilings, failed, point, sweep
 
-from mambabench.bench.sizes import ModelSizes, sizes_of
+from mambabench.bench.sizes import sizes_of
 from mambabench.models.locate import locate
 from mambabench.registry import resolve
 from mambabench.report import speed_terminal
 from mambabench.report.speed import SpeedTable, build_speed_table
 from mambabench.report.speed_flags import ADVICE, FEW_TOKENS
 from mambabench.report.speed_terminal import as_text
+from mambabench.sizes import ModelSizes
 from mambabench.speed_schema import ReplicateRecord
 
 

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from speed_records import MAMBA, PYTHIA, Speeds, ceilings, failed, point, replicate, sweep
 
-from mambabench.bench.sizes import ModelSizes, sizes_of
+from mambabench.bench.sizes import sizes_of
 from mambabench.models.locate import locate
 from mambabench.registry import resolve
 from mambabench.report.speed import build_speed_table
 from mambabench.report.speed_words import answers
+from mambabench.sizes import ModelSizes
 from mambabench.speed_schema import RepeatRecord, ReplicateRecord
 
 EXACT = {"process_noise": 0.0, "repeat_noise": 0.0}
