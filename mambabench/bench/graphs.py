@@ -48,7 +48,8 @@ def cuda_recorder(device: torch.device, cuda: Any = None) -> Recorder:
         cuda.current_stream(device).wait_stream(stream)
         graph = cuda.CUDAGraph()
         try:
-            with cuda.graph(graph):
+            # It records on a stream of the current device.
+            with cuda.device(device), cuda.graph(graph):
                 work()
         except RuntimeError as error:
             if "captur" not in str(error):

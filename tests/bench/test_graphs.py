@@ -41,6 +41,11 @@ class _Cuda:
         yield
         self.calls.append("out")
 
+    @contextmanager
+    def device(self, device: torch.device) -> Iterator[None]:
+        self.calls.append(f"on {device}")
+        yield
+
     def CUDAGraph(self) -> Any:
         return self
 
@@ -70,7 +75,7 @@ def test_a_recorder_warms_up_beside_the_stream_and_records_once() -> None:
     replay = cuda_recorder(torch.device("cpu"), cuda)(lambda: cuda.calls.append("work"))
     assert cuda.calls == [
         "side waits for current", "in side", *["work"] * WARM_CALLS, "out", "current waits for side",
-        "record", "work", "recorded",
+        "on cpu", "record", "work", "recorded",
     ]  # fmt: skip
     replay()
     assert cuda.calls[-1] == "replay"
