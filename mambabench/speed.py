@@ -203,14 +203,17 @@ class SpeedPlan:
         )
 
     def manifest(self) -> RunManifest:
-        """Return the manifest; equal commands over equal files on equal machines have equal identities."""
+        """Return the manifest; equal commands over equal files on equal machines have equal identities.
+
+        The number of processes is left out: asking for more adds to the same run.
+        """
         options = self.options
-        asked = digest({"points": self.points, "processes": options.processes})
+        asked = digest({"points": self.points})
         identity = digest(
             {
                 "kind": options.kind,
                 "models": [s.digest for s in self.subjects.values()],
-                "settings": self.settings,
+                "settings": self.settings.model_copy(update={"processes": 0}),
                 "points": asked,
                 "machine": self.machine,
             }

@@ -245,7 +245,7 @@ def test_a_machine_whose_ceilings_cannot_be_measured_is_measured_without(desk: D
 @pytest.mark.parametrize(
     "change",
     [
-        {"repeats": 3}, {"processes": 1}, {"max_time_s": 7.0}, {"seed": 1}, {"dtype": "bfloat16"},
+        {"repeats": 3}, {"max_time_s": 7.0}, {"seed": 1}, {"dtype": "bfloat16"},
         {"budget_bytes": 10**9}, {"blocks": (replace(BLOCK, batch_size=(2,)),)}, {"kind": "throughput"},
     ],
     ids=str,
@@ -254,8 +254,20 @@ def test_another_command_is_another_run(desk: Desk, change: dict[str, Any]) -> N
     asked = make_plan(desk.options)
     other = make_plan(replace(desk.options, **change))
     assert asked.manifest().identity != other.manifest().identity
-    if "processes" not in change:
-        assert asked.fingerprint(asked.steps[0]) != other.fingerprint(other.steps[0])
+    assert asked.fingerprint(asked.steps[0]) != other.fingerprint(other.steps[0])
+
+
+def test_more_processes_add_to_the_same_run(desk: Desk) -> None:
+    first = desk.run(processes=1)
+    assert len(desk.measured) == 6
+    more = desk.run(processes=3)
+    assert more.path == first.path
+    assert len(desk.measured) == 12
+    assert {replicate for _, _, replicate in desk.measured} == {1, 2}
+    assert len(more.replicates) == 18
+    # Fewer than there are take the first ones.
+    assert len(desk.run(processes=2).replicates) == 12
+    assert desk.measured == []
 
 
 def test_another_text_is_another_run(desk: Desk, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ ADVICE: dict[str, str] = {
     PATHS_DIFFER: "not all processes ran the same code; use one `--device` and one installation",
     FALLBACK: "slanders the model; `pip install mambabench[cuda]`, or use `--device cpu`",
     STATE_DIFFERS: "measured and computed state bytes do not agree; do not use this row's memory",
-    EMULATED: "bounds the allocator only; leave out `--vram-budget` for all memory",
+    EMULATED: "bounds CUDA's allocator or, on a CPU, resident memory; leave out `--memory-budget` for all there is",
     ABOVE_CEILING: "caches beat the copy or product, or both were slowed; raise `--processes`",
     BUSY: "other programs were running when a process began; stop them and run again with `--processes 6`",
     NOT_CERTIFIED: "the forward disagrees with its reference; believe nothing of it, try `--arm shipped`",
