@@ -1,8 +1,8 @@
 """Sizes of a model and of its state, and what its forward must at least do: arithmetic, without any library.
 
 What a measured figure is held against: bytes of weights, state and cache, bytes that a decoding step must
-move, operations of a prefill, a forecast of the peak memory, and the speed that all this allows: a step cannot
-end before what it must move has been moved, nor a prefill before its products are done.
+move, operations of a prefill, a forecast of the peak memory, and the speed that all this allows: a step
+cannot end before what it must move has been moved, nor a prefill before its products are done.
 
     layout = layout_for("mamba_ssm", "float16")
     break_even_tokens(mamba, layout, pythia, layout)      # 40.0 for the 1.4B models

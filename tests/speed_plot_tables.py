@@ -14,7 +14,7 @@ from speed_records import MAMBA, PYTHIA, Speeds, ceilings, failed, point, replic
 from mambabench.bench.sizes import sizes_of
 from mambabench.models.locate import locate
 from mambabench.registry import resolve
-from mambabench.report.speed import SpeedTable, build_speed_table
+from mambabench.report.speed.table import SpeedTable, build_speed_table
 from mambabench.sizes import ModelSizes, layout_for
 from mambabench.speed_schema import PointRecord, ReplicateRecord, Status
 

@@ -9,7 +9,7 @@ import click
 from mambabench.cli.options import print_json
 
 if TYPE_CHECKING:
-    from mambabench.speed import SpeedPlan
+    from mambabench.sweep.options import SpeedPlan
 
 _FIRST_STEPS = 12
 
@@ -23,7 +23,7 @@ def show_plan(plan: SpeedPlan, *, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mambabench.report.speed_format import size
+    from mambabench.report.speed.format import size
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("model", "batch", "prompt", "gen", "arm", "attention"):
@@ -48,7 +48,7 @@ _BYTES = ("weights_bytes", "state_bytes", "expected_bytes")
 
 
 def _document(plan: SpeedPlan) -> dict[str, Any]:
-    from mambabench.speed_plan import forecast
+    from mambabench.sweep.plan import forecast
 
     rows = []
     rough_s = 0.0

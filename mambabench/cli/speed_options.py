@@ -12,8 +12,8 @@ import click
 from mambabench.cli.options import byte_size, not_empty, positive_int, print_json, some_path
 
 if TYPE_CHECKING:
-    from mambabench.speed import SpeedOptions, SpeedOutcome
     from mambabench.speed_schema import SweepKind
+    from mambabench.sweep.options import SpeedOptions, SpeedOutcome
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _HOW = (
@@ -171,16 +171,16 @@ def run_command(kind: SweepKind, given: dict[str, Any]) -> int:
         _check_directory(plots)
     if dry_run:
         from mambabench.cli.speed_dry_run import show_plan
-        from mambabench.speed_plan import make_plan
+        from mambabench.sweep.plan import make_plan
 
         show_plan(make_plan(options, fetch=False), as_json=as_json)
         return 0
-    from mambabench.sweep import run_sweep
+    from mambabench.sweep.run import run_sweep
 
     outcome = run_sweep(options)
     drawn: list[Path] = []
     if plots is not None:
-        from mambabench.speed_plots import save_figures
+        from mambabench.plots.speed import save_figures
 
         plots.mkdir(parents=True, exist_ok=True)
         drawn = save_figures(outcome.table, plots)
@@ -190,12 +190,12 @@ def run_command(kind: SweepKind, given: dict[str, Any]) -> int:
 
 
 def _options(kind: SweepKind, given: dict[str, Any]) -> SpeedOptions:
-    from mambabench.speed_defaults import Asked, complete
+    from mambabench.sweep.defaults import Asked, complete
 
     name: str | None = given.pop("suite")
     suite = None
     if name is not None:
-        from mambabench.speed_suite import load_speed_suite
+        from mambabench.sweep.suite import load_speed_suite
 
         suite = load_speed_suite(name, kind)
     how = {key: given.pop(key) for key in _HOW}
@@ -222,7 +222,7 @@ def _check_directory(path: Path) -> None:
 
 
 def _render(outcome: SpeedOutcome, options: SpeedOptions, drawn: list[Path], *, as_json: bool) -> None:
-    from mambabench.report.speed_words import answers
+    from mambabench.report.speed.words import answers
 
     words = answers(outcome.table, budget_bytes=options.budget_bytes)
     if as_json:
@@ -238,7 +238,7 @@ def _render(outcome: SpeedOutcome, options: SpeedOptions, drawn: list[Path], *, 
             }
         )
         return
-    from mambabench.report.speed_terminal import render
+    from mambabench.report.speed.terminal import render
 
     render(outcome.table)
     for line in (*words, *outcome.notes, *(f"plot: {path}" for path in drawn)):

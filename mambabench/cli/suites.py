@@ -9,8 +9,8 @@ import click
 from mambabench.cli.options import print_json
 
 if TYPE_CHECKING:
-    from mambabench.speed_suite import SpeedSuite
     from mambabench.suite import Suite
+    from mambabench.sweep.suite import SpeedSuite
 
 
 @click.command(
@@ -43,8 +43,8 @@ def command(name: str | None, as_json: bool) -> None:
 
 
 def _all() -> list[Suite | SpeedSuite]:
-    from mambabench.speed_suite import list_speed_suites
     from mambabench.suite import list_suites
+    from mambabench.sweep.suite import list_speed_suites
 
     suites: list[Suite | SpeedSuite] = [*list_suites(), *list_speed_suites()]
     return sorted(suites, key=lambda suite: suite.name)
@@ -54,7 +54,7 @@ def _load(name: str) -> Suite | SpeedSuite:
     from mambabench.suite_file import KINDS, declared_kind, read_suite
 
     if declared_kind(read_suite(name)[0]) in KINDS[1:]:
-        from mambabench.speed_suite import load_speed_suite
+        from mambabench.sweep.suite import load_speed_suite
 
         return load_speed_suite(name)
     from mambabench.suite import load_suite

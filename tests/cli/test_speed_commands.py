@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from builders import tiny_mamba
 
-import mambabench.sweep
+import mambabench.sweep.run
 from mambabench.cli import _run
 
 FAKE = ("--model", "fake:prefill_ms=20,token_ms=4", "--no-ceilings")
@@ -33,7 +33,7 @@ def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
 
     def rule(*rules: tuple[dict[str, Any], str]) -> None:
         child = (sys.executable, "-S", "-E", str(STANDIN), str(tmp_path / "jobs"), json.dumps(rules))
-        monkeypatch.setattr(mambabench.sweep, "child_command", lambda: child)
+        monkeypatch.setattr(mambabench.sweep.run, "child_command", lambda: child)
 
     rule()
     return rule
@@ -73,7 +73,8 @@ def test_mistakes_are_one_line_and_leave_nothing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, args: str, code: int, words: str
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(mambabench.sweep, "run_child", lambda *a, **k: pytest.fail("a process was started"))
+    started = lambda *a, **k: pytest.fail("a process was started")  # noqa: E731
+    monkeypatch.setattr(mambabench.sweep.run, "run_child", started)
     began_s = time.perf_counter()
     assert _run(["latency", *args.split()]) == code
     assert time.perf_counter() - began_s < 2
@@ -95,7 +96,7 @@ def test_a_mistake_is_answered_quickly_from_a_cold_start() -> None:
     assert time.perf_counter() - began_s < 2
     assert done.returncode == 2
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "mambabench.speed_plan" in imported
+    assert "mambabench.sweep.plan" in imported
     assert not imported & {"torch", "transformers", "numba", "pandas", "scipy", "lm_eval", "matplotlib"}
 
 

@@ -49,8 +49,8 @@ def reported(kind: str, processes: int) -> dict[str, float]:
     """Run a sweep over two fake models and return its figures divided by those that are known."""
     from mambabench.bench.fake import FakeSpec
     from mambabench.bench.points import Block
-    from mambabench.speed import SpeedOptions
-    from mambabench.sweep import run_sweep
+    from mambabench.sweep.options import SpeedOptions
+    from mambabench.sweep.run import run_sweep
 
     with tempfile.TemporaryDirectory() as folder:
         options: dict[str, Any] = {"processes": processes, "out": Path(folder), "ceilings": False}

@@ -1,0 +1,75 @@
+"""Figures of a speed table: for print, for readers of any colour vision, and in words for those who see none.
+
+A model has one colour and marker in all of them, an arm or attention one line style. Bands are what the
+estimates say: 95% intervals, or ranges where processes were few. Failures stand above the frame with their
+word, points past a model's training length are hollow.
+
+    drawn = figures(table)
+    drawn["ttft"].description           # for an image's alt text
+    save_figures(table, Path("out"))    # out/ttft.png, out/ttft.svg, ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mambabench.plots import check_figure_path, save
+from mambabench.plots.speed.catalogue import QUANTITIES
+from mambabench.plots.speed.lines import draw_quantity
+from mambabench.plots.speed.positions import draw_positions
+from mambabench.plots.speed.sheet import sheet_style
+from mambabench.plots.speed.states import draw_states
+
+if TYPE_CHECKING:
+    from mambabench.plots.speed.described import DescribedFigure
+    from mambabench.report.speed.table import SpeedTable
+
+KEYS = ("ttft", "itl_depth", "itl_position", "decode_tokens_per_s", "peak_memory", "state_bytes")
+"""Names of all figures, in the order of a report."""
+
+
+def figures(table: SpeedTable) -> dict[str, DescribedFigure]:
+    """Draw all figures that a table has data for.
+
+    Args:
+        table: of one sweep. Rows that nothing was measured for are left out, those that failed are marked.
+
+    Returns:
+        By name, in the order of `KEYS`. Each has a `description`: its title, then what it shows in sentences.
+    """
+    found: dict[str, DescribedFigure | None] = {}
+    with sheet_style():
+        for key in KEYS:
+            if key == "itl_position":
+                found[key] = draw_positions(table)
+            elif key == "state_bytes":
+                found[key] = draw_states(table)
+            else:
+                found[key] = draw_quantity(table, QUANTITIES[key])
+    return {key: figure for key, figure in found.items() if figure is not None}
+
+
+def save_figures(table: SpeedTable, directory: Path, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
+    """Write all figures that a table has data for; equal tables give equal files.
+
+    Args:
+        table: of one sweep.
+        directory: exists.
+        formats: of "png", "svg" and "pdf".
+
+    Returns:
+        Paths of the files, figure by figure.
+
+    Raises:
+        UsageError: for another format, or a directory that cannot be written to.
+    """
+    for ending in formats:
+        check_figure_path(directory / f"figure.{ending}")
+    paths = []
+    for key, figure in figures(table).items():
+        for ending in formats:
+            paths.append(directory / f"{key}.{ending}")
+            save(figure, paths[-1])
+    return paths

@@ -1,0 +1,1 @@
+"""A sweep's records as a table, as text, and as sentences."""

@@ -1,0 +1,1 @@
+"""Sweeps of speed and memory: described, planned, and done process by process."""
