@@ -77,7 +77,7 @@ def flags_of(
     measured = [r for r in records if r.repeats]
     speed = [r for r in measured if r.kind != "memory"]
     memories = [r.memory for r in records if r.memory is not None]
-    paths = {r.kernel_path for r in measured}
+    paths = {r.kernel_path for r in records if r.kernel_path}
     found = {
         PAST_TRAINING: any(r.past_training_length for r in records),
         NOT_STEADY: any(r.warmup is not None and not r.warmup.steady for r in speed),

@@ -293,6 +293,16 @@ def test_flags_between_processes() -> None:
     assert row_of(exact(0), exact(1)).flags == ()
 
 
+def test_paths_are_judged_where_memory_alone_was_measured() -> None:
+    at = point(device="cuda:0")
+    slow = exact(0, at=at, kind="memory", repeats=0, kernel_path="transformers torch loop, CUDA graph")
+    fast = exact(1, at=at, kind="memory", repeats=0, kernel_path="mamba_ssm CUDA")
+    unknown = failed(at, 2, "oom", "memory")
+    assert row_of(slow).flags == (flags.FALLBACK,)
+    assert {flags.PATHS_DIFFER, flags.FALLBACK} <= set(row_of(slow, fast).flags)
+    assert flags.PATHS_DIFFER not in row_of(fast, unknown).flags
+
+
 def test_the_load_is_not_judged_where_the_cores_are_not_known() -> None:
     assert row_of(exact(load_average=500.0)).flags == ()
 
