@@ -124,18 +124,19 @@ def obstacle(point: PointRecord, model: ModelTraits) -> str:
         return "FlashAttention needs a GPU"
     if point.attention == "flash" and point.dtype not in _HALF:
         return f"FlashAttention computes in {' and '.join(_HALF)} only"
-    length = point.prompt_len_tokens + point.gen_len_tokens
+    # The last id is never forwarded.
+    length = point.prompt_len_tokens + point.gen_len_tokens - 1
     if model.learned_positions is not None and length > model.learned_positions:
-        return f"{length:,} tokens, and the model learned {model.learned_positions:,} positions"
+        return f"{length:,} tokens to forward, and the model learned {model.learned_positions:,} positions"
     return ""
 
 
 def sequence(points: Sequence[PointRecord], *, processes: int) -> tuple[Step, ...]:
     """Return every process of a sweep in its order.
 
-    Replicate follows replicate. Within one, sizes grow and points of equal size stand together, since these
-    are compared; every second replicate measures them in the opposite order, so that a slow drift of the
-    machine is not in favour of one of them.
+    Replicate follows replicate. Within one, points of equal size stand together, since these are compared, and
+    sizes grow; every second replicate goes the whole way back, so that a slow drift of the machine is in
+    favour neither of a model nor of a length.
 
     Args:
         points: as `expand` returns them.
@@ -146,8 +147,9 @@ def sequence(points: Sequence[PointRecord], *, processes: int) -> tuple[Step, ..
         by_size.setdefault(_size(point), []).append(point)
     steps: list[Step] = []
     for replicate in range(processes):
-        for size in sorted(by_size):
-            for point in by_size[size][:: -1 if replicate % 2 else 1]:
+        way = -1 if replicate % 2 else 1
+        for size in sorted(by_size)[::way]:
+            for point in by_size[size][::way]:
                 steps.append(Step(len(steps), replicate, point))
     return tuple(steps)
 
