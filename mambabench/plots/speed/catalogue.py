@@ -26,7 +26,7 @@ def layout_of(table: SpeedTable, model: str, dtype: str) -> StateLayout | None:
 
     sizes = table.sizes.get(model)
     for record in table.replicates:
-        measured = record.point.model == model and record.point.dtype == dtype and record.repeats
+        measured = record.point.model == model and record.point.dtype == dtype and record.status == "ok"
         if sizes is not None and measured:
             return layout_for(library_of(record), dtype, sizes)
     return None

@@ -58,13 +58,13 @@ class Field:
     """The contenders of a table and their processes, and words for them.
 
     Args:
-        table: of which processes that left no repeat and no memory are left out.
+        table: of which processes that did not end well, or left no repeat and no memory, are left out.
     """
 
     def __init__(self, table: SpeedTable) -> None:
         self._cells: dict[Contender, dict[Setting, list[ReplicateRecord]]] = {}
         for record in table.replicates:
-            if record.repeats or record.memory is not None:
+            if record.status == "ok" and (record.repeats or record.memory is not None):
                 contender, setting = _split(record.point)
                 self._cells.setdefault(contender, {}).setdefault(setting, []).append(record)
         self._sizes = table.sizes

@@ -74,8 +74,8 @@ def flags_of(
         n_cores: of the machine, against which its load is judged; null for no judgement.
         n_processes: that the sweep measures each point with; null where that is not known.
     """
-    measured = [r for r in records if r.repeats]
-    speed = [r for r in measured if r.kind != "memory"]
+    # Times of a process that did not end well are in no figure, so that nothing limits them.
+    speed = [r for r in records if r.status == "ok" and r.repeats and r.kind != "memory"]
     memories = [r.memory for r in records if r.memory is not None]
     paths = {r.kernel_path for r in records if r.kernel_path}
     found = {

@@ -50,7 +50,7 @@ class SpeedRow:
     n_processes: int
     """That left a record, whatever became of them."""
     n_repeats: int
-    """Of all processes together."""
+    """Of all processes that ended well together."""
     flags: tuple[str, ...]
     """What limits the figures; keys of `speed_flags.ADVICE`."""
     requested_bytes: int | None = None
@@ -200,7 +200,8 @@ def _row(
     n_cores: int | None,
     n_processes: int | None,
 ) -> SpeedRow:
-    measured = [r for r in records if r.repeats]
+    # What a process had measured before it came to a bad end, or with a wrong state, is in no figure.
+    measured = [r for r in records if r.status == "ok"]
     n_sequences = point.batch_size
     ttft_s, tpot_s = estimate(measured, medians.ttft_s), estimate(measured, medians.tpot_s)
     e2e_s = estimate(measured, medians.e2e_s)
@@ -216,7 +217,7 @@ def _row(
         status=status,
         detail=detail,
         n_processes=len(records),
-        n_repeats=sum(len(r.repeats) for r in records),
+        n_repeats=sum(len(r.repeats) for r in measured),
         flags=flags_of(
             point,
             records,
@@ -238,16 +239,16 @@ def _row(
         itl_p90_s=estimate(measured, medians.itl_percentile_s(90)),
         itl_p99_s=estimate(measured, medians.itl_percentile_s(99)),
         itl_s_by_position=medians.itl_by_position_s(measured),
-        memory=max((r.memory for r in records if r.memory), key=lambda m: m.peak_bytes, default=None),
-        peak_bytes=estimate(records, medians.peak_bytes),
+        memory=max((r.memory for r in measured if r.memory), key=lambda m: m.peak_bytes, default=None),
+        peak_bytes=estimate(measured, medians.peak_bytes),
         decode_ceiling_share=decode_share,
         prefill_ceiling_share=prefill_share,
         host_overhead_share=statistics.median(overheads) if overheads else None,
-        load_s=estimate(records, lambda r: r.load_s),
-        first_call_s=estimate(records, lambda r: r.first_call_s),
-        capture_s=estimate(records, lambda r: r.capture_s),
-        gross_j_per_token=estimate(records, medians.gross_j_per_token),
-        net_j_per_token=estimate(records, medians.net_j_per_token),
+        load_s=estimate(measured, lambda r: r.load_s),
+        first_call_s=estimate(measured, lambda r: r.first_call_s),
+        capture_s=estimate(measured, lambda r: r.capture_s),
+        gross_j_per_token=estimate(measured, medians.gross_j_per_token),
+        net_j_per_token=estimate(measured, medians.net_j_per_token),
         kernel_path=" / ".join(dict.fromkeys(r.kernel_path for r in records if r.kernel_path)),
         training_length_tokens=None if sizes is None else sizes.training_length_tokens,
     )

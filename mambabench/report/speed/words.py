@@ -157,6 +157,7 @@ def noise_words(table: SpeedTable, field: Field) -> list[str]:
     within = [
         spread
         for record in table.replicates
+        if record.status == "ok"
         for values in (
             [r.ttft_s for r in record.repeats if r.ttft_s is not None],
             [r.tpot_s for r in record.repeats if r.itl_s],

@@ -211,6 +211,21 @@ def test_the_worst_outcome_is_shown_with_counts() -> None:
     assert row.ttft_s.n == 2
 
 
+@pytest.mark.parametrize("status", ["failed", "timeout", "killed"])
+def test_what_a_process_measured_before_a_bad_end_is_in_no_figure(status: Any) -> None:
+    power = PowerRecord(energy_j=100.0, duration_s=10.0, n_tokens=50, idle_w=5.0)
+    slow = exact(1, repeats=3, power=power, memory=memory(peak_bytes=10**12))
+    ended = slow.model_copy(update={"status": status, "detail": "bad"})
+    assert row_of(ended).n_repeats == 0
+    for name in ("ttft_s", "tpot_s", "e2e_s", "peak_bytes", "memory", "load_s", "gross_j_per_token"):
+        assert getattr(row_of(ended), name) is None
+        assert getattr(row_of(exact(0), ended), name) == getattr(row_of(exact(0)), name)
+    assert row_of(ended).itl_s_by_position == ()
+    assert flags.FEW_REPEATS not in row_of(ended).flags
+    broken = ended.model_copy(update={"memory": memory(state_bytes=1)})
+    assert row_of(broken).flags == (flags.STATE_DIFFERS,)
+
+
 def test_a_point_that_always_fails_says_why() -> None:
     row = row_of(failed(point(), 0), failed(point(), 1))
     assert (row.status, row.detail, row.n_processes) == ("oom", "CUDA out of memory", 2)

@@ -286,6 +286,18 @@ def test_weights_beyond_the_budget_are_said(sizes: dict[str, ModelSizes]) -> Non
     assert "measured, a batch of 1 took 521 MB" in sentence
 
 
+def test_processes_that_did_not_end_well_are_not_compared() -> None:
+    records = sweep(prompt_lens=(128, 512), processes=2)
+    wrong = [
+        r.model_copy(update={"status": "failed"}) if r.point.model == PYTHIA.name else r for r in records
+    ]
+    found = " ".join(said(wrong, budget_bytes=10**9))
+    assert "mamba-130m" in found
+    assert "pythia-160m" not in found
+    some = [r.model_copy(update={"status": "killed"}) if r.replicate == 1 else r for r in records]
+    assert said(some) == said([r for r in records if r.replicate == 0])
+
+
 def test_no_budget_no_conversations() -> None:
     assert not any("conversations" in s for s in said(sweep()))
 
