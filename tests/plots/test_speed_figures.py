@@ -187,6 +187,13 @@ def test_peaks_have_the_weights_below_and_the_budget_above() -> None:
     assert "budget of 80 GB is above the axis" in far.description
 
 
+def test_the_budget_is_drawn_where_only_what_failed_tells_it() -> None:
+    ok = [replicate(MAMBA, point(MAMBA, n)) for n in (128, 65536)]
+    swept = untold([*ok, failed(point(MAMBA, 131072), budget_bytes=2_000_000_000)])
+    (axes,) = figures(swept)["peak_memory"].axes
+    assert set(line(axes, "_budget of 2 GB").get_ydata()) == {2_000_000_000}
+
+
 def test_state_bytes_are_lines_of_the_spec_markers_as_measured_and_break_even_rings() -> None:
     (axes,) = drawn("large")["state_bytes"].axes
     layout = layout_for("mambabench", "float32")

@@ -46,11 +46,13 @@ def decode_ceilings(table: SpeedTable, x: Axis, series: Series) -> list[Referenc
 
 def weights_and_budget(table: SpeedTable, x: Axis, series: Series) -> list[Reference]:
     """Return the level of a model's weights, and the budget."""
+    from mambabench.report.speed.medians import budget_bytes
+
     found = []
     weights = tuple((at(r, x), float(r.memory.weights_bytes)) for r in series.rows if r.memory is not None)
     if weights:
         found.append(Reference("weights alone", weights, series.model, "solid", width=0.8, opacity=0.6))
-    budgets = {r.memory.budget_bytes for r in table.replicates if r.memory is not None}
+    budgets = {budget_bytes(r) for r in table.replicates}
     for budget in sorted(b for b in budgets if b is not None):
         name = f"budget of {quantity(budget, 'bytes')}"
         found.append(Reference(name, ((0, float(budget)),), None, LINE_STYLES[2], optional=True))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mambabench.report.speed.medians import Figure, by_replicate, has_outlier, tpot_s, ttft_s
+from mambabench.report.speed.medians import Figure, budget_bytes, by_replicate, has_outlier, tpot_s, ttft_s
 from mambabench.speed_schema import PointRecord, ReplicateRecord
 
 PAST_TRAINING = "past training length"
@@ -91,7 +91,7 @@ def flags_of(
         PATHS_DIFFER: len(paths) > 1,
         FALLBACK: point.device != "cpu" and any(p.startswith(_FALLBACKS) for p in paths),
         STATE_DIFFERS: any(m.state_bytes_spec not in (None, m.state_bytes) for m in memories),
-        EMULATED: any(m.budget_bytes is not None for m in memories),
+        EMULATED: any(budget_bytes(r) is not None for r in records),
         ABOVE_CEILING: above_ceiling,
         BUSY: any(_is_busy(r, n_cores) for r in records),
         NOT_CERTIFIED: any(r.certificate is not None and not r.certificate.passed for r in records),

@@ -37,6 +37,13 @@ def peak_bytes(record: ReplicateRecord) -> float | None:
     return float(record.memory.peak_bytes) if record.memory is not None else None
 
 
+def budget_bytes(record: ReplicateRecord) -> int | None:
+    """Return the emulated memory that a process had; None for all of the device's."""
+    if record.budget_bytes is None and record.memory is not None:
+        return record.memory.budget_bytes
+    return record.budget_bytes
+
+
 def gross_j_per_token(record: ReplicateRecord) -> float | None:
     """Return the energy of a token."""
     return record.power.gross_j_per_token if record.power is not None else None

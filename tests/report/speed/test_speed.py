@@ -318,6 +318,11 @@ def test_paths_are_judged_where_memory_alone_was_measured() -> None:
     assert flags.PATHS_DIFFER not in row_of(fast, unknown).flags
 
 
+def test_an_emulated_budget_is_known_where_it_was_too_small() -> None:
+    assert row_of(failed(point(), budget_bytes=10**9)).flags == (flags.EMULATED,)
+    assert row_of(failed(point())).flags == ()
+
+
 def test_the_load_is_not_judged_where_the_cores_are_not_known() -> None:
     assert row_of(exact(load_average=500.0)).flags == ()
 
