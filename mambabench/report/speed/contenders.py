@@ -70,6 +70,8 @@ class Field:
         self._sizes = table.sizes
         self._models = [m for m in table.models if any(c.model == m for c in self._cells)]
         points = [row.point for row in table.rows]
+        # Of all that was asked for: where one attention ran out of memory the other must still be named.
+        self._attentions = {m: {p.attention for p in points if p.model == m} for m in table.models}
         self._many_arms = len({p.arm for p in points}) > 1
         settings = [_split(p)[1] for p in points]
         self._vary = {
@@ -85,6 +87,10 @@ class Field:
     def contenders(self) -> list[Contender]:
         """All of them, in the order of their first record."""
         return list(self._cells)
+
+    def place(self, point: PointRecord) -> tuple[Contender, Setting]:
+        """Return how a point was run, and what it shares with points that it can be compared with."""
+        return _split(point)
 
     def cells(self, contender: Contender) -> dict[Setting, list[ReplicateRecord]]:
         """Return the processes of a contender by setting, in order of the settings."""
@@ -158,7 +164,7 @@ class Field:
 
     def name(self, contender: Contender) -> str:
         """Name a contender; with its attention or arm where several were measured."""
-        several = len({c.attention for c in self._cells if c.model == contender.model}) > 1
+        several = len(self._attentions[contender.model]) > 1
         name = f"{contender.model} with {contender.attention} attention" if several else contender.model
         return f"{name} ({contender.arm} arm)" if self._many_arms else name
 

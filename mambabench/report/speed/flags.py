@@ -75,7 +75,7 @@ def flags_of(
         n_processes: that the sweep measures each point with; null where that is not known.
     """
     # Times of a process that did not end well are in no figure, so that nothing limits them.
-    speed = [r for r in records if r.status == "ok" and r.repeats and r.kind != "memory"]
+    speed = [r for r in records if r.status == "ok" and r.repeats]
     memories = [r.memory for r in records if r.memory is not None]
     paths = {r.kernel_path for r in records if r.kernel_path}
     found = {

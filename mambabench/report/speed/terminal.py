@@ -182,13 +182,15 @@ def _part(name: str) -> Cell:
 def _figures(table: SpeedTable) -> list[Column]:
     columns: list[Column]
     if table.kind == "memory":
-        shown: tuple[str, ...] = ("peak_bytes",)
+        shown: tuple[str, ...] = ("peak_bytes", "ttft_s", "decode_tokens_per_s")
         columns = [
             ("peak memory", lambda r: _estimate(r.peak_bytes, size)),
             ("weights", lambda r: "" if r.memory is None else size(r.memory.weights_bytes)),
             ("state\nand KV", lambda r: "" if r.memory is None else size(r.memory.state_bytes)),
             ("transient", lambda r: "" if r.memory is None else size(r.memory.transient_bytes)),
             ("expected", lambda r: _expected(table, r)),
+            ("TTFT", lambda r: _estimate(r.ttft_s, seconds)),
+            ("decode\ntok/s", lambda r: _estimate(r.decode_tokens_per_s, number)),
         ]
     elif table.kind == "throughput":
         shown = ("decode_tokens_per_s", "prefill_tokens_per_s", "e2e_tokens_per_s")

@@ -13,6 +13,7 @@ from mambabench.report.speed import flags
 from mambabench.report.speed.contenders import Contender, Field, Setting
 from mambabench.report.speed.format import Write, flops, listed, number, percent, plural, size
 from mambabench.report.speed.medians import by_replicate, spread_within, tpot_s, ttft_s
+from mambabench.report.speed.words_cost import cost_words
 from mambabench.report.speed.words_pairs import arm_words, crossing_words, gap_words, pair_words
 from mambabench.report.speed.words_power import power_words
 from mambabench.speed_schema import MemoryRecord, ReplicateRecord
@@ -28,7 +29,7 @@ _FLAT_WITHIN = 0.05
 def answers(table: SpeedTable, *, budget_bytes: int | None) -> list[str]:
     """Return the answers that a sweep supports, one or two sentences each.
 
-    Fastest arms, break-even context, crossings, pairs of models, latency against depth, other arms, the split
+    Peaks with speeds, fastest arms, break-even context, crossings, pairs of models, latency against depth, other arms, the split
     of gaps, conversations in a budget, energy, the machine's ceilings and its noise, in this order.
 
     Args:
@@ -36,8 +37,10 @@ def answers(table: SpeedTable, *, budget_bytes: int | None) -> list[str]:
         budget_bytes: memory to fill with conversations; null for no answer to that.
     """
     field = Field(table)
-    said = fastest_words(field) + break_even_words(table, field) + crossing_words(field) + pair_words(field)
-    said += depth_words(field) + arm_words(field) + gap_words(field)
+    said = cost_words(table, field) + fastest_words(field) + break_even_words(table, field)
+    said += (
+        crossing_words(field) + pair_words(field) + depth_words(field) + arm_words(field) + gap_words(field)
+    )
     if budget_bytes is not None:
         said += conversation_words(table, field, budget_bytes)
     return said + power_words(field) + ceiling_words(table) + noise_words(table, field)

@@ -308,6 +308,12 @@ def test_flags_between_processes() -> None:
     assert row_of(exact(0), exact(1)).flags == ()
 
 
+def test_times_beside_memory_are_judged_as_times() -> None:
+    short = point(gen_len=16)
+    assert row_of(exact(at=short, kind="memory", repeats=9)).flags == (flags.FEW_REPEATS, flags.FEW_TOKENS)
+    assert row_of(exact(at=short, kind="memory", repeats=0)).flags == ()
+
+
 def test_paths_are_judged_where_memory_alone_was_measured() -> None:
     at = point(device="cuda:0")
     slow = exact(0, at=at, kind="memory", repeats=0, kernel_path="transformers torch loop, CUDA graph")

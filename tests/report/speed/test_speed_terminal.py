@@ -12,12 +12,14 @@ from speed_records import MAMBA, PYTHIA, ceilings, failed, point, sweep
 from mambabench.bench.sizes import sizes_of
 from mambabench.models.locate import locate
 from mambabench.registry import resolve
+from mambabench.report.speed import terminal as speed_terminal
 from mambabench.report.speed.flags import ADVICE, FEW_TOKENS
 from mambabench.report.speed.table import SpeedTable, build_speed_table
-from mambabench.report.speed import terminal as speed_terminal
 from mambabench.report.speed.terminal import as_text
 from mambabench.sizes import ModelSizes
 from mambabench.speed_schema import ReplicateRecord
+
+EXACT = {"process_noise": 0.0, "repeat_noise": 0.0}
 
 
 def table(records: Sequence[ReplicateRecord], **options: Any) -> SpeedTable:
@@ -162,6 +164,14 @@ def test_columns_of_memory(sizes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert row[:10] == ["mamba-130m", "1,000", "539", "MB", "516", "MB", "2.8", "MB", "20", "MB"]
     assert row[-1] == "ok"
     assert "expected" in " ".join(lines)
+
+
+def test_memory_that_was_timed_shows_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = sweep("memory", [MAMBA], prompt_lens=(990,), processes=1, **EXACT)
+    (row,) = rows_of(printed(table(records), 120, monkeypatch))
+    assert row[-4:] == ["1.00", "s", "33.3", "ok"]
+    untimed = sweep("memory", [MAMBA], prompt_lens=(990,), processes=1, repeats=0)
+    assert "TTFT" not in as_text(table(untimed))
 
 
 def test_attention_is_a_column_for_a_model_run_with_several(monkeypatch: pytest.MonkeyPatch) -> None:
