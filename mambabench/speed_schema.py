@@ -105,6 +105,8 @@ class MemoryRecord(Record):
     """Of the whole process, by NVML or by the operating system."""
     budget_bytes: int | None = None
     """Emulated bound; null for none."""
+    state_tokens: int | None = None
+    """Tokens of each sequence that the walked state covers, or with a cache of fixed size has room for."""
 
     @property
     def transient_bytes(self) -> int:
@@ -126,6 +128,8 @@ class CeilingsRecord(Record):
     """Read and written together, one figure a repeat."""
     copy_buffer_bytes: int
     """Size of each of the two buffers; larger than any cache."""
+    read_bytes_per_s: tuple[float, ...] = ()
+    """Read only, two streams at a time, as decoding does."""
     matmul_flops_per_s: tuple[float, ...]
     matmul_shape: tuple[int, int, int]
     """m, n, k of the product."""
@@ -133,6 +137,8 @@ class CeilingsRecord(Record):
     """Memory bandwidth by the maker's data sheet; null where it is not known."""
     sheet_flops_per_s: float | None = None
     """Dense matrix products of this dtype by the data sheet."""
+    load_average: float | None = None
+    """Of the machine over the last minute before."""
     made_utc: str
 
 
@@ -181,6 +187,10 @@ class ReplicateRecord(Record):
     """Allocation that failed, for "oom"."""
     allocated_bytes: int | None = None
     """In use when it failed."""
+    budget_bytes: int | None = None
+    """Emulated memory of the device; null for all of it."""
+    threads: int | None = None
+    """Of torch in that process; null where it did not come so far."""
     bytes_per_token: float | None = None
     """Of the text that prompts were made of, in this model's tokens; null for random ids."""
     past_training_length: bool = False

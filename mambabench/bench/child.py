@@ -20,7 +20,7 @@ from mambabench.bench.ops import PREFIX as OPERATION
 from mambabench.bench.ops import OpDecoder, OpSpec
 from mambabench.bench.text import Text, read_text
 from mambabench.launch.inside import begin
-from mambabench.speed_schema import MemoryRecord, ReplicateRecord
+from mambabench.speed_schema import MemoryRecord, ReplicateRecord, Status
 
 if TYPE_CHECKING:
     from mambabench.bench.decoders import Decoder
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from mambabench.sizes import ModelSizes
 
 _REFUSED = "`--arm shipped` times the model as shipped, `--no-verify` insists on the fast path."
+_LEAST_HELD = 0.98
+"""Of weights and state that the peak must reach: some pages are shared, or swapped out."""
+_LEAST_PAGE_NUMBERS = 512
+"""Of 64 bits in a page of 4 KiB; narrower ones are read more often than needed."""
+
 Tell = Callable[..., None]
 """Writes an event: its name, and what it holds by name."""
 
@@ -98,15 +103,18 @@ def _measure(job: MeasureJob, tell: Tell) -> None:
     )
     memory = _memory(job, decoder, found, sizes)
     trained = None if sizes is None else sizes.training_length_tokens
-    wrong = _contradiction(memory)
+    status, detail = _judged(memory)
     record = ReplicateRecord(
         fingerprint=job.fingerprint,
         kind=job.kind,
         point=job.point,
         replicate=job.replicate,
         order=job.order,
-        status="failed" if wrong else "ok",
-        detail=wrong,
+        status=status,
+        detail=detail,
+        allocated_bytes=memory.peak_bytes if status == "oom" else None,
+        budget_bytes=job.budget_bytes,
+        threads=_threads(),
         bytes_per_token=None if text is None else text.bytes_per_token,
         past_training_length=trained is not None
         and job.point.prompt_len_tokens + job.point.gen_len_tokens > trained,
@@ -126,6 +134,12 @@ def _measure(job: MeasureJob, tell: Tell) -> None:
     tell("record", record=record.model_dump(mode="json"))
 
 
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
 def _loaded(
     job: PointJob, meter: MemoryMeter, tell: Tell
 ) -> tuple[Decoder, float, ModelSizes | None, Text | None]:
@@ -136,8 +150,10 @@ def _loaded(
         import torch
 
         torch.zeros(1)
-        tell("baseline", baseline_bytes=meter.baseline())
-        return FakeDecoder(FakeSpec.parse(job.model)), 0.0, fake_sizes(job.model), None
+        baseline_bytes = meter.baseline()
+        fake = FakeDecoder(FakeSpec.parse(job.model))
+        tell("baseline", baseline_bytes=baseline_bytes)
+        return fake, 0.0, fake_sizes(job.model), None
     if job.model.startswith(OPERATION):
         operation = OpDecoder(OpSpec.parse(job.model), device=job.device, dtype=job.dtype)
         tell("baseline", baseline_bytes=meter.baseline())
@@ -151,7 +167,7 @@ def _loaded(
     plan = _plan(job, tokenizer=job.tokenizer, need_tokenizer=job.text is not None)
     text = None if job.text is None else read_text(job.text, plan.tokenizer)
     _import_ahead(plan)
-    tell("baseline", baseline_bytes=meter.baseline())
+    baseline_bytes = meter.baseline()
     _emulate(job, meter)
     began_s = time.perf_counter()
     model = load(plan)
@@ -163,8 +179,24 @@ def _loaded(
         attention=job.point.attention,
         prefill_chunk_tokens=job.point.prefill_chunk_tokens,
     )
+    _make_resident(model)
+    # Not before: what loading takes for a moment is not the model's, and no budget bounds it.
+    tell("baseline", baseline_bytes=baseline_bytes)
     ref = resolve(job.model, need_weights=job.weights == "pretrained")
     return decoder, load_s, sizes_of(ref, locate(ref, job.weights)), text
+
+
+def _make_resident(model: LoadedModel) -> None:
+    """Read every page of the weights, since a mapped file takes no memory where it was never read; give back
+    what loading has left."""
+    from mambabench.scoring.memory import give_back
+
+    untyped: Any = model
+    module = getattr(untyped, "module", None)
+    if model.device.type == "cpu" and module is not None:
+        for parameter in module.parameters():
+            parameter.detach().flatten()[::_LEAST_PAGE_NUMBERS].sum()
+    give_back()
 
 
 def _emulate(job: PointJob, meter: MemoryMeter) -> None:
@@ -236,17 +268,28 @@ def _memory(job: MeasureJob, decoder: Decoder, found: Measured, sizes: ModelSize
         peak_reserved_bytes=peak.reserved_bytes,
         peak_process_bytes=peak.process_bytes,
         budget_bytes=job.budget_bytes,
+        state_tokens=found.state_tokens,
     )
 
 
-def _contradiction(memory: MemoryRecord) -> str:
-    """Say that the live state is not what the specification says; empty where it is."""
-    if memory.state_bytes_spec in (None, memory.state_bytes):
-        return ""
-    return (
-        f"the live state takes {memory.state_bytes:,} bytes, and by the architecture's sizes it should take "
-        f"{memory.state_bytes_spec:,}: one of the two is wrong"
-    )
+def _judged(memory: MemoryRecord) -> tuple[Status, str]:
+    """Return what the memory says of a point: over its budget, in contradiction with itself, or ok."""
+    if memory.budget_bytes is not None and memory.peak_bytes > memory.budget_bytes:
+        return "oom", (
+            f"it took {memory.peak_bytes:,} bytes, more than the {memory.budget_bytes:,} of the budget"
+        )
+    if memory.state_bytes_spec not in (None, memory.state_bytes):
+        return "failed", (
+            f"the live state takes {memory.state_bytes:,} bytes, and by the architecture's sizes it should "
+            f"take {memory.state_bytes_spec:,}: one of the two is wrong"
+        )
+    held = memory.weights_bytes + memory.state_bytes
+    if memory.peak_bytes < _LEAST_HELD * held:
+        return "failed", (
+            f"the peak of {memory.peak_bytes:,} bytes is below the {held:,} of weights and state: memory was "
+            "not measured rightly"
+        )
+    return "ok", ""
 
 
 def _certify(job: CertifyJob, tell: Tell) -> None:

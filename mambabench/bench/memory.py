@@ -162,10 +162,12 @@ class CudaMemory:
         """Where the process's bytes come from; empty before the baseline."""
         self._baseline_bytes = 0
         self._by_pid = False
+        # Other work may make the context before the baseline is taken.
+        self._at_first = self._on_card()
 
     def baseline(self) -> int:
         """Make the context and note what the process has on the card, in bytes."""
-        before = self._on_card()
+        before = self._at_first
         self._cuda.init()
         # The first work makes the context.
         self._cuda.synchronize(self._device)

@@ -24,11 +24,13 @@ class Heard:
     Attributes:
         last: the last event of each name.
         exit: how it ended; set by whoever waited for it.
+        free_bytes: of the machine, where they were all that the process might take; else None.
     """
 
     def __init__(self) -> None:
         self.last: dict[str, dict[str, Any]] = {}
         self.exit = ChildExit(0, False, False, 0.0, 0, "")
+        self.free_bytes: int | None = None
         self._started_utc = datetime.now(UTC).isoformat(timespec="seconds")
         self._load_average = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         self._repeats: list[RepeatRecord] = []
@@ -42,6 +44,9 @@ class Heard:
 
     def failure(self) -> Failure:
         """Return what became of a process that left no result."""
+        if self.exit.over_budget and self.free_bytes is not None:
+            # Nothing of the point itself: with other programs gone it may fit.
+            return Failure("killed", f"ended as this machine had only {self.free_bytes:,} bytes free for it")
         failed = self.last.get("failed")
         if failed is None or self.exit.timed_out or self.exit.over_budget:
             return classify_exit(self.exit)
@@ -79,6 +84,7 @@ class Heard:
             detail=failure.detail,
             requested_bytes=failure.requested_bytes,
             allocated_bytes=failure.allocated_bytes,
+            budget_bytes=job.budget_bytes,
             past_training_length=training_length_tokens is not None and length > training_length_tokens,
             repeats=tuple(self._repeats),
             load_s=self.last.get("loaded", {}).get("load_s"),

@@ -85,7 +85,7 @@ def make_plan(options: SpeedOptions, *, fetch: bool = True) -> SpeedPlan:
     # Last, because these may ask the Hub.
     located = {ref.text: locate(ref, weights) for ref in refs}
     sizes = {ref.text: sizes_of(ref, located[ref.text]) for ref in refs}
-    _check_budget(options, sizes | {text: s.sizes for text, s in stand_ins.items()}, dtype)
+    _check_budget(options, sizes | {text: s.sizes for text, s in stand_ins.items()}, dtype, device)
     fetch = fetch and weights == "pretrained"
     found = {ref.text: _subject(ref, located[ref.text], sizes[ref.text], fetch) for ref in refs}
     subjects = [found.get(text) or stand_ins[text] for text in options.models]
@@ -206,10 +206,17 @@ def _weights_are_here(ref: ModelRef) -> bool:
     return True
 
 
-def _check_budget(options: SpeedOptions, sizes: dict[str, ModelSizes | None], dtype: str) -> None:
+def _check_budget(
+    options: SpeedOptions, sizes: dict[str, ModelSizes | None], dtype: str, device: str
+) -> None:
     budget = options.budget_bytes
     if budget is None:
         return
+    if budget > (there := devices.capacity_bytes(device)):
+        raise UsageError(
+            f"a budget of {size(budget)} is more than the {size(there)} of this {device.partition(':')[0]}",
+            hint="Leave `--memory-budget` out to use all there is.",
+        )
     needed = {name: s.weights_bytes(dtype) for name, s in sizes.items() if s is not None}
     if too_large := {name: n for name, n in needed.items() if n > budget}:
         name, n_bytes = max(too_large.items(), key=lambda item: item[1])

@@ -156,7 +156,12 @@ class _Sweep:
             max_time_s=options.max_time_s,
             certificate=self._certificates.get(point.model),
         )
-        heard = self._start(job, self._limit_s(step), rss_budget_bytes=self._host_budget_bytes())
+        free_bytes = self._host_free_bytes()
+        emulated_bytes = options.budget_bytes if plan.device == "cpu" else None
+        bounds = [n for n in (free_bytes, emulated_bytes) if n is not None]
+        heard = self._start(job, self._limit_s(step), rss_budget_bytes=min(bounds, default=None))
+        if free_bytes is not None and (emulated_bytes is None or free_bytes < emulated_bytes):
+            heard.free_bytes = free_bytes
         self._n_measured += 1
         sizes = plan.sizes.get(point.model)
         trained = None if sizes is None else sizes.training_length_tokens
@@ -283,13 +288,8 @@ class _Sweep:
         )
         return heard
 
-    def _host_budget_bytes(self) -> int | None:
-        """Return what a process may take on a CPU: the emulated memory, or what is free before swapping."""
-        if self._plan.device == "cpu" and self._plan.options.budget_bytes is not None:
-            return self._plan.options.budget_bytes
-        return self._host_free_bytes()
-
     def _host_free_bytes(self) -> int | None:
+        """Return what a process may take on a CPU before the machine begins to swap."""
         return int(_FREE_SHARE * devices.free_bytes()) if self._plan.device == "cpu" else None
 
     def _limit_s(self, step: Step) -> float:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import tiny_neox
 
 from mambabench.bench.jobs import CertifyJob, Job, MeasureJob, ModelJob, PowerJob
 from mambabench.launch.process import run_child
@@ -116,3 +118,27 @@ def test_power_on_a_cpu_is_refused_before_anything_is_loaded() -> None:
     assert [e["event"] for e in events] == ["failed"]
     assert events[0]["status"] == "failed"
     assert "the device is cpu" in events[0]["detail"]
+
+
+def test_more_than_the_budget_is_out_of_memory() -> None:
+    job = measure_job("fake:weights_mb=20,transient_mb=50").model_copy(update={"budget_bytes": 50_000_000})
+    record = ReplicateRecord.model_validate(run(job)[-1]["record"])
+    assert record.status == "oom"
+    assert record.budget_bytes == 50_000_000
+    assert record.allocated_bytes is not None
+    assert record.allocated_bytes > 70_000_000
+    roomy = measure_job("fake:weights_mb=20,transient_mb=50").model_copy(update={"budget_bytes": 90_000_000})
+    assert ReplicateRecord.model_validate(run(roomy)[-1]["record"]).status == "ok"
+
+
+def test_weights_of_a_mapped_file_are_in_the_peak(tmp_path: Path) -> None:
+    """An embedding of which only a few rows are ever looked up."""
+    directory = tiny_neox(tmp_path / "m", config={"vocab_size": 60_000, "hidden_size": 64})
+    record = ReplicateRecord.model_validate(
+        run(measure_job(str(directory), attention="sdpa", prompt_len_tokens=8))[-1]["record"]
+    )
+    assert record.status == "ok", record.detail
+    assert record.memory is not None
+    assert record.memory.weights_bytes > 30_000_000
+    assert record.memory.transient_bytes > 0
+    assert record.threads is not None
