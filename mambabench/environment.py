@@ -80,6 +80,11 @@ def nvidia_gpus() -> list[dict[str, Any]]:
     return _gpus()[0]
 
 
+def nvidia_driver() -> str | None:
+    """Return the version of NVIDIA's driver, or None without one."""
+    return _gpus()[1]
+
+
 def _processor() -> dict[str, Any]:
     import psutil
 

@@ -27,6 +27,9 @@ from mambabench.errors import MambabenchError
 from mambabench.launch.inside import PARENT_VARIABLE
 from mambabench.launch.resident import Resident
 
+CHILD_DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Variables of a child unless they are set: threads of OpenMP that wait by spinning take the cores from what
+other libraries run."""
 _GRACE_S = 2.0
 _TAIL_LINES = 30
 _LONGEST_LINE = 2000
@@ -109,8 +112,7 @@ def run_child(
 
 
 def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
-    # Threads of OpenMP that wait by spinning take the cores from what other libraries run.
-    defaults = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
+    defaults = {**CHILD_DEFAULTS, "PYTHONUNBUFFERED": "1"}
     return {**defaults, **os.environ, **(more or {}), PARENT_VARIABLE: str(os.getpid())}
 
 

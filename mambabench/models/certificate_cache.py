@@ -80,10 +80,14 @@ def write(path: Path, record: CertificateRecord) -> None:
 
 
 @cache
-def code_digest() -> str:
-    """Return the digest of the package's own code that the two paths consist of."""
+def code_digest(*more: str) -> str:
+    """Return the digest of the package's own code that the two paths consist of.
+
+    Args:
+        more: further folders of the package whose code counts.
+    """
     package = Path(__file__).resolve().parents[1]
-    files = sorted(file for part in ("kernels", "models") for file in (package / part).rglob("*.py"))
+    files = sorted(file for part in ("kernels", "models", *more) for file in (package / part).rglob("*.py"))
     return digest({file.relative_to(package).as_posix(): file_sha256(file) for file in files})
 
 

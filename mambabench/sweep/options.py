@@ -9,6 +9,7 @@ outcome.table.rows[0].tpot_s.value
 from __future__ import annotations
 
 import os
+import platform
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +18,11 @@ from typing import TYPE_CHECKING, Final
 
 from mambabench import __version__
 from mambabench.bench.points import Block, ModelTraits, Step
-from mambabench.environment import describe_environment, package_versions
+from mambabench.environment import describe_environment, nvidia_driver, package_versions
 from mambabench.errors import CellsFailedError
 from mambabench.fingerprint import digest, file_sha256
+from mambabench.launch.process import CHILD_DEFAULTS
+from mambabench.models.certificate_cache import code_digest, processor_features
 from mambabench.schema import RunManifest, SpeedSettingsRecord, WeightsKind
 from mambabench.speed_schema import PointRecord, ReplicateRecord, Status, SweepKind
 
@@ -37,7 +40,11 @@ _COMPUTES = (
     "kernels",
 )  # fmt: skip
 """Packages whose version may change speed or memory."""
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+_VARIABLES = (
+    "OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "ATEN_", "NUMBA_", "TORCH_", "PYTORCH_", "CUDA_", "NVIDIA_",
+    "MALLOC_", "GLIBC_", "LD_PRELOAD", "TRITON_",
+)  # fmt: skip
+"""How the names of environment variables begin that may change speed or memory."""
 
 
 @dataclass(frozen=True)
@@ -177,9 +184,17 @@ class SpeedPlan:
         return {
             "mambabench": __version__,
             "packages": {name: versions.get(name, "") for name in _COMPUTES},
+            "code": code_digest("bench"),
+            "python": platform.python_version(),
+            "driver": nvidia_driver(),
             "device_name": self.device_name,
-            "cores": n_cores(),
-            "threads": {name: os.environ[name] for name in _THREADS if name in os.environ},
+            "processor": processor_features(),
+            "cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else n_cores(),
+            "variables": {
+                name: value
+                for name, value in sorted((CHILD_DEFAULTS | dict(os.environ)).items())
+                if name.startswith(_VARIABLES)
+            },
         }
 
     def fingerprint(self, step: Step) -> str:

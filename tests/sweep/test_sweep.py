@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import mambabench.bench.devices
 import mambabench.sweep.options
 import mambabench.sweep.run
 from mambabench.bench.points import Block
@@ -78,7 +79,7 @@ def test_every_point_is_measured_in_an_order_that_interleaves_models(desk: Desk)
     outcome = desk.run()
     assert desk.measured == [
         (A, 128, 0), (B, 128, 0), (A, 256, 0), (B, 256, 0), (A, 512, 0), (B, 512, 0),
-        (B, 128, 1), (A, 128, 1), (B, 256, 1), (A, 256, 1), (B, 512, 1), (A, 512, 1),
+        (B, 512, 1), (A, 512, 1), (B, 256, 1), (A, 256, 1), (B, 128, 1), (A, 128, 1),
     ]  # fmt: skip
     assert [j["order"] for j in desk.jobs] == list(range(12))
     assert {r.status for r in outcome.replicates} == {"ok"}
@@ -288,8 +289,38 @@ def test_another_text_is_another_run(desk: Desk, tmp_path: Path) -> None:
 def test_another_machine_is_another_run(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     identity = make_plan(desk.options).manifest().identity
     assert make_plan(desk.options).manifest().identity == identity
-    monkeypatch.setattr(mambabench.sweep.options, "n_cores", lambda: 4711)
-    assert make_plan(desk.options).manifest().identity != identity
+    for name, other in (
+        ("code_digest", lambda *parts: "other code"),
+        ("processor_features", lambda: "other instructions"),
+        ("nvidia_driver", lambda: "1.2"),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(mambabench.sweep.options, name, other)
+            assert make_plan(desk.options).manifest().identity != identity
+    for variable in ("OMP_WAIT_POLICY", "MKL_NUM_THREADS", "NUMBA_DISABLE_JIT", "LD_PRELOAD"):
+        with monkeypatch.context() as patched:
+            patched.setenv(variable, "0")
+            assert make_plan(desk.options).manifest().identity != identity
+    # What a process is given where nothing is said is no other machine.
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    assert make_plan(desk.options).manifest().identity == identity
+
+
+def test_a_machine_without_room_is_no_answer(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other programs hold may be free the next time."""
+    with monkeypatch.context() as patched:
+        patched.setattr(mambabench.bench.devices, "free_bytes", lambda: 60_000_000)
+        full = desk.run([({"task": "measure"}, "hold 200000000")], processes=1)
+    assert {r.status for r in full.replicates} == {"killed"}
+    assert all("free" in r.detail for r in full.replicates)
+    again = desk.run(processes=1)
+    assert again.n_measured == 6
+    assert {r.status for r in again.replicates} == {"ok"}
+
+
+def test_a_budget_above_what_there_is_is_refused(desk: Desk) -> None:
+    with pytest.raises(UsageError, match="is more than the"):
+        desk.run(budget_bytes=10**15)
 
 
 def test_a_budget_below_the_weights_is_refused_before_anything(desk: Desk) -> None:
