@@ -134,9 +134,9 @@ def obstacle(point: PointRecord, model: ModelTraits) -> str:
 def sequence(points: Sequence[PointRecord], *, processes: int) -> tuple[Step, ...]:
     """Return every process of a sweep in its order.
 
-    Replicate follows replicate. Within one, points of equal size stand together, since these are compared, and
-    sizes grow; every second replicate goes the whole way back, so that a slow drift of the machine is in
-    favour neither of a model nor of a length.
+    Replicate follows replicate. Within one, points of equal size stand together, since these are compared,
+    and sizes grow; every second replicate goes the whole way back, so that a slow drift of the machine is
+    in favour neither of a model nor of a length.
 
     Args:
         points: as `expand` returns them.

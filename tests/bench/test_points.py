@@ -94,9 +94,10 @@ def test_processes_interleave_what_is_compared(asked: list[Block], processes: in
             mine = [p for p in members if size(p) == one]
             first = [p for p in rounds[0] if size(p) == one]
             assert mine == (first[::-1] if number % 2 else first)
-        # What runs out of memory is met before whatever it makes needless.
-        for i, p in enumerate(members):
-            assert smaller_failure(p, members[i + 1 :]) is None
+        assert members == (rounds[0][::-1] if number % 2 else rounds[0])
+    # What runs out of memory is met before whatever it makes needless.
+    for i, p in enumerate(rounds[0]):
+        assert smaller_failure(p, rounds[0][i + 1 :]) is None
 
 
 @pytest.mark.parametrize(
