@@ -10,6 +10,7 @@ What follows for a model, `mambabench.sizes` says.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -77,12 +78,13 @@ def measure(
     from mambabench.models.device import device_name
 
     limits = limits or Limits()
+    load_average = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     place = torch.device(device)
     name = device_name(device)
     free = _free_bytes(place)
     buffer_bytes = _copy_buffer_bytes(free, max(weights_bytes_hint, limits.least_buffer_bytes))
     with torch.inference_mode():
-        copies = _copies(place, buffer_bytes, limits)
+        copies, reads = _copies_and_reads(place, buffer_bytes, limits)
         size, products = _products(place, dtype, free, limits)
     bandwidth, flops = sheet(name, dtype)
     return CeilingsRecord(
@@ -92,10 +94,12 @@ def measure(
         round=round,
         copy_bytes_per_s=tuple(2 * buffer_bytes / seconds for seconds in copies),
         copy_buffer_bytes=buffer_bytes,
+        read_bytes_per_s=tuple(2 * buffer_bytes / seconds for seconds in reads),
         matmul_flops_per_s=tuple(2 * size**3 / seconds for seconds in products),
         matmul_shape=(size, size, size),
         sheet_bytes_per_s=bandwidth,
         sheet_flops_per_s=flops,
+        load_average=load_average,
         made_utc=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
@@ -116,15 +120,18 @@ def _copy_buffer_bytes(free_bytes: int, wanted_bytes: int) -> int:
     return max(size // _PAGE_BYTES, 1) * _PAGE_BYTES
 
 
-def _copies(place: torch.device, buffer_bytes: int, limits: Limits) -> list[float]:
-    """Return the seconds of each copy."""
+def _copies_and_reads(
+    place: torch.device, buffer_bytes: int, limits: Limits
+) -> tuple[list[float], list[float]]:
+    """Return the seconds of each copy of a buffer, and of each time that both are read."""
     import torch
 
     # Numbers of four bytes: torch copies single bytes on some CPUs more slowly. Ones, since pages of
     # zeros that were never written share one page.
     source = torch.ones(buffer_bytes // 4, dtype=torch.float32, device=place)
     target = torch.ones_like(source)
-    return _repeated(lambda: target.copy_(source), place, limits)
+    copies = _repeated(lambda: target.copy_(source), place, limits)
+    return copies, _repeated(lambda: torch.dot(source, target), place, limits)
 
 
 def _products(place: torch.device, dtype: str, free_bytes: int, limits: Limits) -> tuple[int, list[float]]:
