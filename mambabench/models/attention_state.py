@@ -16,7 +16,7 @@ a copy. A row sees as many tokens as its own length says, never what another app
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -70,6 +70,9 @@ class AttentionState:
 
     chains: tuple[Chain, ...]
     """The pieces of each row, whose tokens follow one another; none for a row that has seen nothing."""
+    ends: Tensor | None = field(default=None, compare=False, repr=False)
+    """`lengths` where the keys are, int64 [rows], after a step that had them there: the next one need not
+    send them, which on a GPU would be to wait for it."""
 
     @property
     def rows(self) -> int:
@@ -112,7 +115,9 @@ class AttentionState:
             ends[row] = (*chain, _piece(k[:, part], v[:, part], copy=True))
         return cls(tuple(ends[row] for row in (ends if keep is None else keep)))
 
-    def grown(self, k: Tensor, v: Tensor, slots: Tensor, positions: Tensor) -> AttentionState:
+    def grown(
+        self, k: Tensor, v: Tensor, slots: Tensor, positions: Tensor, ends: Tensor | None = None
+    ) -> AttentionState:
         """Return the state after one more token of each row, with all rows in one block.
 
         The token is written in place when this state's rows are the block's, in order, and there is room.
@@ -124,6 +129,7 @@ class AttentionState:
             v: the new values [kv_heads, rows, value_dim].
             slots: the numbers of the rows, int64 [rows].
             positions: the rows' lengths before, int64 [rows].
+            ends: their lengths after, int64 [rows], to be kept for the next step.
         """
         lengths = self.lengths
         block = self._own_block(lengths) or _gathered(self.chains, lengths, k, v)
@@ -131,7 +137,7 @@ class AttentionState:
         block.v[slots, :, positions] = v.transpose(0, 1)
         for row, length in enumerate(lengths):
             block.filled[row] = length + 1
-        return AttentionState(tuple((Piece(block, row, n + 1),) for row, n in enumerate(lengths)))
+        return AttentionState(tuple((Piece(block, row, n + 1),) for row, n in enumerate(lengths)), ends)
 
     def _own_block(self, lengths: Sequence[int]) -> Block | None:
         """Return the block that all rows can be appended to in place, if there is one."""
@@ -233,6 +239,21 @@ def joined(chain: Chain, k: Tensor | None = None, v: Tensor | None = None) -> tu
     if len(keys) == 1:
         return keys[0], values[0]
     return torch.cat(keys, 1), torch.cat(values, 1)
+
+
+def behind(chains: Sequence[Chain], k: Tensor, v: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
+    """Put keys and values [n_chains, kv_heads, n, dim] behind those of chains, padded to `prefix`."""
+    # Zeros: a masked key's value is multiplied by a weight of zero, and must be a number.
+    keys = k.new_zeros((k.shape[0], k.shape[1], prefix + k.shape[2], k.shape[3]))
+    values = v.new_zeros((v.shape[0], v.shape[1], prefix + v.shape[2], v.shape[3]))
+    keys[:, :, prefix:], values[:, :, prefix:] = k, v
+    for i, chain in enumerate(chains):
+        start = 0
+        for piece in chain:
+            keys[i, :, start : start + piece.length] = piece.k
+            values[i, :, start : start + piece.length] = piece.v
+            start += piece.length
+    return keys, values
 
 
 def _piece(k: Tensor, v: Tensor, *, copy: bool = False) -> Piece:

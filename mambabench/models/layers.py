@@ -20,6 +20,13 @@ _LARGE = 1_000_000
 """Weights from which a product of ours gains more than its threads cost."""
 
 
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the host on a device, without waiting for what the device has still to do."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 def row_starts(lengths: Sequence[int]) -> npt.NDArray[np.int64]:
     """Return where each row begins in an end-to-end layout, and the total, int64 [B + 1]."""
     starts = np.zeros(len(lengths) + 1, np.int64)

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from mambabench.models.attention_state import AttentionState, Chain, joined
-from mambabench.models.layers import row_starts
+from mambabench.models.attention_state import AttentionState, Chain, behind, joined
+from mambabench.models.layers import row_starts, sent
 
 _BLOCK_TOKENS = 512
 """Queries of one call for a long row: a block's mask is that of any other block, seen from its place."""
@@ -91,6 +91,7 @@ class PackedAttention:
         self._lengths = list(lengths)
         self._starts: list[int] = row_starts(lengths).tolist()
         self._seen = [0] * len(lengths) if before is None else before.lengths
+        self._known_ends = None if before is None else before.ends
         self._device = device
         self._keep = keep
         keeps_all = keep is None or list(keep) == list(range(len(lengths)))
@@ -185,8 +186,8 @@ class PackedAttention:
         flat = take.reshape(-1)
         if (np.diff(flat) == 1).all():
             return _Group(units, slice(int(flat[0]), int(flat[-1]) + 1), None)
-        places = None if real.all() else torch.from_numpy(np.flatnonzero(real)).to(self._device)
-        return _Group(units, torch.from_numpy(flat).to(self._device), places)
+        places = None if real.all() else sent(torch.from_numpy(np.flatnonzero(real)), self._device)
+        return _Group(units, sent(torch.from_numpy(flat), self._device), places)
 
     def _effective(self, group: _Group, window: int | None) -> int | None:
         """Return the window, or null when no row of the group is longer than it."""
@@ -264,7 +265,7 @@ class PackedAttention:
         if group.prefix > 0:
             assert before is not None
             chains = [before.chains[unit.rows[0]] for unit in group.units]
-            k, v = _behind(chains, k, v, group.prefix)
+            k, v = behind(chains, k, v, group.prefix)
         mask = None if causal else self._mask(group, window, q.dtype)
         y = _attend(q, k, v, mask, scaling, causal=causal and group.tokens > 1).transpose(1, 2).flatten(0, 1)
         if group.real is None:
@@ -293,7 +294,7 @@ class PackedAttention:
                 rows[i, at : at + length] = row
                 positions[i, at : at + length] = np.arange(unit.prefix, unit.prefix + length)
                 at += length
-        key_rows, key_at = (torch.from_numpy(a).to(self._device)[:, None] for a in (rows, positions))
+        key_rows, key_at = (sent(torch.from_numpy(a), self._device)[:, None] for a in (rows, positions))
         query_rows, query_at = key_rows[..., group.prefix :].mT, key_at[..., group.prefix :].mT
         visible = (key_rows == query_rows) & (key_at <= query_at) | (key_rows == _PREFIX)
         if window is not None:
@@ -311,7 +312,7 @@ class PackedAttention:
         window: int | None,
     ) -> tuple[Tensor, AttentionState]:
         """Attend with one new token a row, over a block that holds all rows."""
-        state = before.grown(k, v, *self._places)
+        state = before.grown(k, v, *self._places, self._ends)
         block = state.chains[0][0].block
         keys = max(self._seen) + 1
         mask = self._grown_mask(window, q.dtype)
@@ -319,9 +320,24 @@ class PackedAttention:
         return y[:, :, 0], state
 
     @cached_property
+    def positions(self) -> Tensor:
+        """Where in its row each token stands, int64 [T], on the queries' device."""
+        if self._grows:
+            return self._places[1]
+        parts = [torch.arange(n, n + new) for n, new in zip(self._seen, self._lengths, strict=True)]
+        return sent(torch.cat(parts), self._device)
+
+    @cached_property
     def _places(self) -> tuple[Tensor, Tensor]:
+        """Return each row's number and where its new token stands, of rows that bring one each."""
         slots = torch.arange(len(self._seen), device=self._device)
-        return slots, torch.tensor(self._seen, device=self._device)
+        if self._known_ends is not None:
+            return slots, self._known_ends
+        return slots, sent(torch.tensor(self._seen), self._device)
+
+    @cached_property
+    def _ends(self) -> Tensor:
+        return self._places[1] + 1
 
     def _grown_mask(self, window: int | None, dtype: torch.dtype) -> Tensor | None:
         longest = max(self._seen) + 1
@@ -345,21 +361,6 @@ def _padded_pairs(units: Sequence[_Unit]) -> int:
 
 def _padded_keys(units: Sequence[_Unit]) -> int:
     return len(units) * (max(unit.prefix for unit in units) + max(unit.tokens for unit in units))
-
-
-def _behind(chains: Sequence[Chain], k: Tensor, v: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
-    """Put each unit's own keys and values [units, kv_heads, n, dim] behind its prefix, padded to `prefix`."""
-    # Zeros: a masked key's value is multiplied by a weight of zero, and must be a number.
-    keys = k.new_zeros((k.shape[0], k.shape[1], prefix + k.shape[2], k.shape[3]))
-    values = v.new_zeros((v.shape[0], v.shape[1], prefix + v.shape[2], v.shape[3]))
-    keys[:, :, prefix:], values[:, :, prefix:] = k, v
-    for i, chain in enumerate(chains):
-        start = 0
-        for piece in chain:
-            keys[i, :, start : start + piece.length] = piece.k
-            values[i, :, start : start + piece.length] = piece.v
-            start += piece.length
-    return keys, values
 
 
 def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:

@@ -186,10 +186,6 @@ class AttentionSteps:
     ) -> tuple[Tensor, _Call]:
         """Return the hidden rows [T, d_model] and what the layers left."""
         before: Any = None if state is None else state.layers
-        starts = [0] * len(lengths) if state is None else state.lengths
-        positions = torch.cat(
-            [torch.arange(start, start + new) for start, new in zip(starts, lengths, strict=True)]
-        ).to(self.device)
         with torch.inference_mode():
             rows = PackedAttention(
                 lengths,
@@ -201,7 +197,9 @@ class AttentionSteps:
             call = _Call(rows, before)
             with self._packed(call), self._few_rows.instead(len(input_ids)):
                 output = self._base(
-                    input_ids=input_ids[None].to(self.device), position_ids=positions[None], use_cache=False
+                    input_ids=input_ids[None].to(self.device),
+                    position_ids=rows.positions[None],
+                    use_cache=False,
                 )
         return output.last_hidden_state[0], call
 

@@ -171,7 +171,7 @@ class HybridSteps:
         given = None if state is None else self._by_block(state.layers)
         after: list[LayerState] = []
         with torch.inference_mode():
-            call = self._call(lengths, seen, given, keep, consume)
+            call = self._call(lengths, given, keep, consume)
             residual = functional.embedding(input_ids, self._embedding).float()
             added: Tensor | None = None
             for index, block in enumerate(self._blocks):
@@ -233,7 +233,6 @@ class HybridSteps:
     def _call(
         self,
         lengths: Sequence[int],
-        seen: Sequence[int],
         given: list[list[LayerState]] | None,
         keep: Sequence[int] | None,
         consume: bool,
@@ -244,10 +243,7 @@ class HybridSteps:
             return _Call(starts, keep, consume, None, None)
         first: Any = None if given is None else given[attending[0]][-1]
         rows = PackedAttention(lengths, first, device=self.device, keep=keep, consume=consume)
-        positions = torch.cat(
-            [torch.arange(start, start + new) for start, new in zip(seen, lengths, strict=True)]
-        )
-        return _Call(starts, keep, consume, rows, rotary(positions.to(self.device), self._attn_cfg))
+        return _Call(starts, keep, consume, rows, rotary(rows.positions, self._attn_cfg))
 
 
 def _checked(config: dict[str, Any], state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import builders
 import pytest
@@ -18,6 +19,7 @@ from mambabench.models import certificate, certificate_cache
 from mambabench.models.certificate import certify, measure, require, summary
 from mambabench.models.certificate_probe import token_ids
 from mambabench.models.load import check, load
+from mambabench.models.packed_attention import PackedAttention
 from mambabench.models.record import FP32_NAMES
 from mambabench.models.stateful import State, Step
 from mambabench.models.steps import steps_for
@@ -205,13 +207,16 @@ def test_a_convolution_window_that_is_one_token_late_is_refused(family: str, dty
 
 
 @pytest.mark.parametrize("family", ["gpt_neox", "llama"])
-def test_positions_that_are_one_off_are_refused(family: str) -> None:
-    def off(step: Any, ids: Any, lengths: Any, state: Any, **options: Any) -> Step:
-        late = None if state is None else State(tuple(n + 1 for n in state.lengths), state.layers)
-        return step(ids, lengths, late, **options)
+def test_positions_that_are_one_off_are_refused(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _model(family)
+    right = cast("cached_property[torch.Tensor]", vars(PackedAttention)["positions"]).func
 
+    def off(rows: PackedAttention) -> torch.Tensor:
+        return right(rows) + (max(rows._seen) > 0)
+
+    monkeypatch.setattr(PackedAttention, "positions", property(off))
     # Rotary positions are relative: the keys of the state keep theirs.
-    assert list(_refused(_faulty(family, off))) == KINDS[1:]
+    assert list(_refused(model)) == KINDS[1:]
 
 
 @pytest.mark.parametrize("family", RECURRENT)

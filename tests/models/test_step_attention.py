@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 from builders import N_ROWS, N_TOKENS, llama_config, neox_config
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import (
     Gemma3ForCausalLM,
     Gemma3TextConfig,
@@ -193,6 +195,31 @@ def test_decoding_in_place(family: str) -> None:
     for row, (ids, n) in enumerate(zip(rows, prompts, strict=True)):
         assert _close(torch.stack([step[row] for step in logits]), _shipped(module, ids)[n:])
     assert state.nbytes == sum(state.lengths) * steps.state_size.bytes_per_token
+
+
+class _NothingFromTheHost(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Lets no operation touch a tensor of the host, nor read a number from the device."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
+        assert all(tensor.device.type == "meta" for tensor in tensors), f"{func} waits for the device"
+        return result
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "qwen3-moe"])
+def test_steps_after_the_first_send_nothing_to_the_device(family: str) -> None:
+    """The device is "meta", which computes nothing, but has no product of experts."""
+    steps = AttentionSteps(_seeded(FAMILIES[family]).to("meta"), vocab_size=N_TOKENS)
+    state = _kept(steps.step(_ids(11).to("meta"), [5, 4, 2]))
+    ids = _ids(3).to("meta")
+    state = _kept(steps.step(ids, [1] * 3, state, consume=True))
+    for _ in range(3):
+        with _NothingFromTheHost():
+            step = steps.step(ids, [1] * 3, state, consume=True)
+            steps.logits(step.hidden)
+        state = _kept(step)
+    assert state.lengths == (9, 8, 6)
 
 
 def test_fresh_rows_beside_rows_that_go_on() -> None:
