@@ -13,23 +13,31 @@ from mambabench.plots.speed.scales import quantity
 from mambabench.plots.speed.series import Axis, Series, at
 
 if TYPE_CHECKING:
-    from mambabench.report.speed.table import SpeedTable
+    from mambabench.report.speed.table import SpeedRow, SpeedTable
     from mambabench.sizes import StateLayout
 
 DASHED, DOTTED = (0, (4, 2)), (0, (1, 1.5))
 
 
-def layout_of(table: SpeedTable, model: str, dtype: str) -> StateLayout | None:
-    """Return how a model's state was held in a dtype; None where that is not known."""
+def library_at(table: SpeedTable, row: SpeedRow) -> str | None:
+    """Return whose layout of the state a row's processes had; None where that is not known.
+
+    Of a row that failed before it said so: that of the model's others, of the same arm if there are such.
+    """
     from mambabench.report.speed.table import library_of
+
+    known = [r for r in table.rows if r.point.model == row.point.model and r.implementation]
+    alike = [r for r in known if (r.point.arm, r.point.attention) == (row.point.arm, row.point.attention)]
+    found = row if row.implementation else next(iter([*alike, *known]), None)
+    return None if found is None else library_of(found.implementation)
+
+
+def layout_of(table: SpeedTable, row: SpeedRow) -> StateLayout | None:
+    """Return how a row's processes held the state; None where that or the model's sizes are not known."""
     from mambabench.sizes import layout_for
 
-    sizes = table.sizes.get(model)
-    for record in table.replicates:
-        measured = record.point.model == model and record.point.dtype == dtype and record.status == "ok"
-        if sizes is not None and measured:
-            return layout_for(library_of(record), dtype, sizes)
-    return None
+    sizes, library = table.sizes.get(row.point.model), library_at(table, row)
+    return None if sizes is None or library is None else layout_for(library, row.point.dtype, sizes)
 
 
 def decode_ceilings(table: SpeedTable, x: Axis, series: Series) -> list[Reference]:
@@ -78,7 +86,7 @@ def _ceiling(table: SpeedTable, x: Axis, series: Series, *, measured: bool) -> t
     found = []
     for row in series.rows:
         point = row.point
-        sizes, layout = table.sizes.get(point.model), layout_of(table, point.model, point.dtype)
+        sizes, layout = table.sizes.get(point.model), layout_of(table, row)
         bandwidth = _bytes_per_s(table, point.device, measured=measured)
         if sizes is None or layout is None or bandwidth is None:
             continue

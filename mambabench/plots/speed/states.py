@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mambabench.plots import shortened
-from mambabench.plots.speed.catalogue import layout_of
+from mambabench.plots.speed.catalogue import layout_of, library_at
 from mambabench.plots.speed.looks import Looks
 from mambabench.plots.speed.scales import quantity, scale_counts, scale_values, spans_decades, tokens_text
 from mambabench.plots.speed.series import constants
 from mambabench.plots.speed.sheet import Sheet
 from mambabench.plots.speed.words import subtitle
+from mambabench.report.speed.medians import covered_tokens
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from mambabench.plots.speed.described import DescribedFigure
-    from mambabench.report.speed.table import SpeedTable
+    from mambabench.report.speed.table import SpeedRow, SpeedTable
+    from mambabench.sizes import StateLayout
 
 _N_GRID = 97
 _MOST_LABELS = 12
@@ -28,13 +30,21 @@ _MOST_LABELS = 12
 
 @dataclass(frozen=True)
 class _Held:
-    """What one model holds for a sequence in one dtype."""
+    """What one model holds for a sequence, in one dtype and one implementation's layout."""
 
     model: str
     dtype: str
-    label: str
+    variant: str
+    """Dtype and implementation as far as they tell lines of the figure apart; empty where nothing does."""
+    layout: StateLayout | None
+    """None where sizes are not known."""
     measured: tuple[tuple[int, float], ...]
-    """(tokens read, bytes), after prompt and generation."""
+    """(tokens covered, bytes), after prompt and generation."""
+
+    @property
+    def label(self) -> str:
+        """Name of the line."""
+        return ", ".join(filter(None, (shortened(self.model), self.variant)))
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ def draw_states(table: SpeedTable) -> DescribedFigure | None:
     highest = max([*measured, *(m.tokens * 2 for m in meetings)])
     span = (max(1, math.floor(lowest)), math.ceil(highest))
     span = (max(1, span[0] // 2), span[1] * 2) if span[0] == span[1] else span
-    looks = Looks(table.models, tuple(dict.fromkeys(h.dtype for h in held)))
+    looks = Looks(table.models, tuple(dict.fromkeys(h.variant for h in held if h.variant)))
     sheet = Sheet(lanes=1)
     (axes,) = sheet.axes
     by_spec: list[float] = []
@@ -97,24 +107,30 @@ def draw_states(table: SpeedTable) -> DescribedFigure | None:
 
 
 def _held(table: SpeedTable) -> list[_Held]:
-    rows = [r for r in table.rows if r.memory is not None]
-    found: dict[tuple[str, str], dict[int, float]] = {}
-    for row in rows:
+    """Return the lines: implementations that hold a model's state in as many bytes share one."""
+    found: dict[tuple[str, str, object], list[SpeedRow]] = {}
+    for row in table.rows:
         if row.memory is not None:
-            # The last id is generated and never read.
-            tokens = row.point.prompt_len_tokens + row.point.gen_len_tokens - 1
-            bytes_each = row.memory.state_bytes / row.point.batch_size
-            found.setdefault((row.point.model, row.point.dtype), {})[tokens] = bytes_each
-    several = len({dtype for _, dtype in found}) > 1
-    return [
-        _Held(
-            model,
-            dtype,
-            f"{shortened(model)}, {dtype}" if several else shortened(model),
-            tuple(sorted(points.items())),
-        )
-        for (model, dtype), points in sorted(found.items(), key=lambda item: table.models.index(item[0][0]))
-    ]
+            layout, sizes = layout_of(table, row), table.sizes.get(row.point.model)
+            held: object = library_at(table, row)
+            if layout is not None and sizes is not None:
+                held = sizes.state_bytes(layout), sizes.kv_bytes_per_token(layout)
+            found.setdefault((row.point.model, row.point.dtype, held), []).append(row)
+    dtypes = {dtype for _, dtype, _ in found}
+    lines = []
+    for (model, dtype, _), rows in sorted(found.items(), key=lambda item: table.models.index(item[0][0])):
+        libraries = dict.fromkeys(library_at(table, row) or "" for row in rows)
+        several = len([True for key in found if key[:2] == (model, dtype)]) > 1
+        words = [dtype if len(dtypes) > 1 else "", " and ".join(libraries) if several else ""]
+        variant = ", ".join(filter(None, words))
+        lines.append(_Held(model, dtype, variant, layout_of(table, rows[0]), _measured(rows)))
+    return lines
+
+
+def _measured(rows: Sequence[SpeedRow]) -> tuple[tuple[int, float], ...]:
+    memories = [(r.point, r.memory) for r in rows if r.memory is not None]
+    found = {covered_tokens(p, m): m.state_bytes / p.batch_size for p, m in memories}
+    return tuple(sorted(found.items()))
 
 
 def _meetings(table: SpeedTable, held: Sequence[_Held]) -> list[_Meeting]:
@@ -123,7 +139,7 @@ def _meetings(table: SpeedTable, held: Sequence[_Held]) -> list[_Meeting]:
     found = []
     for a, b in itertools.permutations(held, 2):
         sizes_a, sizes_b = table.sizes.get(a.model), table.sizes.get(b.model)
-        layout_a, layout_b = layout_of(table, a.model, a.dtype), layout_of(table, b.model, b.dtype)
+        layout_a, layout_b = a.layout, b.layout
         if sizes_a is None or sizes_b is None or layout_a is None or layout_b is None or a.dtype != b.dtype:
             continue
         if sizes_a.kv_elements_per_token == 0 < sizes_b.kv_elements_per_token:
@@ -135,7 +151,7 @@ def _meetings(table: SpeedTable, held: Sequence[_Held]) -> list[_Meeting]:
 
 def _draw(axes: Axes, table: SpeedTable, one: _Held, span: tuple[int, int], looks: Looks) -> list[float]:
     """Draw a model's line and its markers; return the line's values."""
-    sizes, layout = table.sizes.get(one.model), layout_of(table, one.model, one.dtype)
+    sizes, layout = table.sizes.get(one.model), one.layout
     values: list[float] = []
     if sizes is not None and layout is not None:
         ratio = span[1] / span[0]
@@ -145,10 +161,10 @@ def _draw(axes: Axes, table: SpeedTable, one: _Held, span: tuple[int, int], look
             lengths,
             values,
             color=looks.colour(one.model),
-            linestyle=looks.line_style(one.dtype),
+            linestyle=looks.line_style(one.variant),
             label=one.label,
         )
-    style = "none" if values else looks.line_style(one.dtype)
+    style = "none" if values else looks.line_style(one.variant)
     axes.plot(
         *zip(*one.measured, strict=True), linestyle=style, zorder=3, label=f"_measured {one.label}",
         **looks.marker_style(one.model),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
-from mambabench.speed_schema import RepeatRecord, ReplicateRecord
+from mambabench.speed_schema import MemoryRecord, PointRecord, RepeatRecord, ReplicateRecord
 
 Figure = Callable[[ReplicateRecord], float | None]
 """A process's figure, None where it did not measure one."""
@@ -35,6 +35,14 @@ def e2e_s(record: ReplicateRecord) -> float | None:
 def peak_bytes(record: ReplicateRecord) -> float | None:
     """Return the process's peak memory as measured."""
     return float(record.memory.peak_bytes) if record.memory is not None else None
+
+
+def covered_tokens(point: PointRecord, memory: MemoryRecord) -> int:
+    """Return the tokens of each sequence that a walked state covers, or has room for."""
+    if memory.state_tokens is not None:
+        return memory.state_tokens
+    # The last generated id is never forwarded.
+    return point.prompt_len_tokens + point.gen_len_tokens - 1
 
 
 def budget_bytes(record: ReplicateRecord) -> int | None:

@@ -90,6 +90,8 @@ class SpeedRow:
     """Energy of a token, all sequences together, by a process apart from those that timed."""
     net_j_per_token: Estimate | None = None
     """Energy of a token without what the idle card takes."""
+    implementation: str = ""
+    """What ran the forward, and what computed the scan or the attention; several where processes differ."""
     kernel_path: str = ""
     training_length_tokens: int | None = None
 
@@ -249,6 +251,7 @@ def _row(
         capture_s=estimate(measured, lambda r: r.capture_s),
         gross_j_per_token=estimate(measured, medians.gross_j_per_token),
         net_j_per_token=estimate(measured, medians.net_j_per_token),
+        implementation=" / ".join(dict.fromkeys(r.implementation for r in records if r.implementation)),
         kernel_path=" / ".join(dict.fromkeys(r.kernel_path for r in records if r.kernel_path)),
         training_length_tokens=None if sizes is None else sizes.training_length_tokens,
     )
@@ -300,7 +303,7 @@ def _shares(
     if tpot_s is not None and lines.bytes_per_s is not None and sizes.n_read_parameters:
         ceiling = decode_ceiling_tokens_per_s(
             sizes,
-            layout_for(library_of(measured[0]), point.dtype, sizes),
+            layout_for(library_of(measured[0].implementation), point.dtype, sizes),
             point.dtype,
             batch_size=point.batch_size,
             # Steps are averaged, and so is their depth.
@@ -314,9 +317,9 @@ def _shares(
     return decode, prefill
 
 
-def library_of(record: ReplicateRecord) -> str:
-    """Return whose state layout a process used: "mambabench", "transformers" or "mamba_ssm"."""
-    first = record.implementation.partition(" ")[0]
+def library_of(implementation: str) -> str:
+    """Return whose state layout an implementation has: "mambabench", "transformers" or "mamba_ssm"."""
+    first = implementation.partition(" ")[0]
     return first if first in ("transformers", "mamba_ssm") else "mambabench"
 
 

@@ -249,10 +249,9 @@ def _expected(table: SpeedTable, row: SpeedRow) -> str:
     point, sizes = row.point, table.sizes.get(row.point.model)
     if sizes is None:
         return ""
-    library = next((library_of(r) for r in table.of(point) if r.implementation), "mambabench")
     return size(
         sizes.expected_bytes(
-            layout_for(library, point.dtype, sizes),
+            layout_for(library_of(row.implementation), point.dtype, sizes),
             point.dtype,
             batch_size=point.batch_size,
             prompt_len=point.prompt_len_tokens,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mambabench.report.speed import flags
 from mambabench.report.speed.contenders import Contender, Field, Setting
 from mambabench.report.speed.format import Write, flops, listed, number, percent, plural, size
-from mambabench.report.speed.medians import by_replicate, spread_within, tpot_s, ttft_s
+from mambabench.report.speed.medians import by_replicate, covered_tokens, spread_within, tpot_s, ttft_s
 from mambabench.report.speed.words_cost import cost_words
 from mambabench.report.speed.words_pairs import arm_words, crossing_words, gap_words, pair_words
 from mambabench.report.speed.words_power import power_words
@@ -29,8 +29,9 @@ _FLAT_WITHIN = 0.05
 def answers(table: SpeedTable, *, budget_bytes: int | None) -> list[str]:
     """Return the answers that a sweep supports, one or two sentences each.
 
-    Peaks with speeds, fastest arms, break-even context, crossings, pairs of models, latency against depth, other arms, the split
-    of gaps, conversations in a budget, energy, the machine's ceilings and its noise, in this order.
+    Peaks with speeds, fastest arms, break-even context, crossings, pairs of models, latency against depth,
+    other arms, the split of gaps, conversations in a budget, energy, the machine's ceilings and its noise, in
+    this order.
 
     Args:
         table: of the sweep, finished or not.
@@ -198,10 +199,8 @@ def _state_line(field: Field, contender: Contender) -> tuple[float, float] | Non
     """Return bytes of one sequence's state before any token, and for each token, as walked; least squares."""
     found: list[tuple[float, float]] = []
     for setting, records in field.cells(contender).items():
-        # The last generated id is never forwarded.
-        covered = setting.length_tokens - 1
-        memories = [r.memory for r in records if r.memory is not None]
-        found += [(covered, m.state_bytes / setting.batch_size) for m in memories]
+        memories = [(r.point, r.memory) for r in records if r.memory is not None]
+        found += [(covered_tokens(p, m), m.state_bytes / setting.batch_size) for p, m in memories]
     if len({x for x, _ in found}) < 2:
         values = {y for _, y in found}
         return (values.pop(), 0.0) if len(values) == 1 and contender.attention == "none" else None
@@ -226,7 +225,7 @@ def _held_as(table: SpeedTable, field: Field, contender: Contender) -> tuple[Mod
     sizes = table.sizes.get(contender.model)
     for setting, records in field.cells(contender).items():
         if sizes is not None:
-            return sizes, layout_for(library_of(records[0]), setting.dtype, sizes)
+            return sizes, layout_for(library_of(records[0].implementation), setting.dtype, sizes)
     return None
 
 

@@ -65,6 +65,18 @@ def test_break_even_computed_and_measured(sizes: dict[str, ModelSizes]) -> None:
     assert "specification" not in the(said(records, "Break-even"))
 
 
+def test_break_even_is_at_the_tokens_that_caches_have_room_for() -> None:
+    made = []
+    for record in sweep(prompt_lens=(8, 64), processes=1):
+        assert record.memory is not None
+        room = record.point.prompt_len_tokens + record.point.gen_len_tokens
+        kv = PYTHIA.kv_bytes_per_token if record.point.model == PYTHIA.name else 0
+        larger = {"state_tokens": room, "state_bytes": record.memory.state_bytes + kv}
+        made.append(record.model_copy(update={"memory": record.memory.model_copy(update=larger)}))
+    # 2.8 MB over 73,728 bytes; a token less would give 37.
+    assert "after 38 tokens by what was measured" in the(said(made, "Break-even"))
+
+
 def test_break_even_needs_a_state_and_a_cache_at_two_lengths() -> None:
     assert said(sweep(processes=1, prompt_lens=(128,)), "Break-even") == []
     assert said(sweep(models=[MAMBA, replace(MAMBA, name="other")]), "Break-even") == []
