@@ -105,7 +105,7 @@ class Field:
         name: graphs before eager, fused attention before eager. Drawn ids count where nothing else did."""
         own = [c for c in self._cells if c.model == model and arm in (None, c.arm)]
         own = [c for c in self.ways(model) if c in own] or own
-        taken = self._taken(own)
+        _, taken = self._taken(own)
         return min(
             own,
             key=lambda c: (
@@ -116,17 +116,23 @@ class Field:
             default=None,
         )
 
-    def _taken(self, contenders: Sequence[Contender]) -> dict[Contender, float]:
-        """Return a sum of the logs of times over the settings that all have; empty where there are none."""
-        for figure in (tpot_s, ttft_s):
+    def judged_by(self, model: str) -> str:
+        """Return the name of the figure by which `best` picks; empty where no time was measured of all ways
+        at one setting."""
+        return self._taken(self.ways(model))[0]
+
+    def _taken(self, contenders: Sequence[Contender]) -> tuple[str, dict[Contender, float]]:
+        """Return a figure's name and a sum of the logs of its values over the settings that all have; empty
+        where there are none."""
+        for name, figure in (("time per token", tpot_s), ("time to first token", ttft_s)):
             times = {
                 c: {s: v for s, r in self._cells[c].items() if (v := list(by_replicate(r, figure).values()))}
                 for c in contenders
             }
             common = set.intersection(*(set(t) for t in times.values())) if times else set()
             if common:
-                return {c: sum(log(geometric_mean(t[s])) for s in common) for c, t in times.items()}
-        return {}
+                return name, {c: sum(log(geometric_mean(t[s])) for s in common) for c, t in times.items()}
+        return "", {}
 
     def keeps_state(self, model: str) -> bool:
         """Return whether a model carries a state of fixed size and no cache."""

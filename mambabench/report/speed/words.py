@@ -49,14 +49,16 @@ def answers(table: SpeedTable, *, budget_bytes: int | None) -> list[str]:
 
 def fastest_words(field: Field) -> list[str]:
     """Name the fastest way of running each model of which several were measured."""
-    known = [(m, c) for m in field.models if len(field.ways(m)) > 1 and (c := field.best(m)) is not None]
-    if not known:
-        return []
-    parts = [
-        f"{c.arm} arm{'' if c.attention == 'none' else f' with {c.attention} attention'} of {m}"
-        for m, c in known
+    found: dict[str, list[str]] = {}
+    for model in field.models:
+        best, figure = field.best(model), field.judged_by(model)
+        if best is not None and figure and len(field.ways(model)) > 1:
+            attention = "" if best.attention == "none" else f" with {best.attention} attention"
+            found.setdefault(figure, []).append(f"{best.arm} arm{attention} of {model}")
+    return [
+        f"Fastest by {figure}: {listed(parts)}; what follows compares these."
+        for figure, parts in found.items()
     ]
-    return [f"Fastest by time per token: {listed(parts)}; what follows compares these."]
 
 
 def break_even_words(table: SpeedTable, field: Field) -> list[str]:

@@ -388,6 +388,14 @@ def test_the_fastest_arm_of_each_is_named_and_compared() -> None:
     assert any("mamba-130m (graph arm) takes" in s and "pythia-160m (graph arm)" in s for s in pairs)
 
 
+def test_the_fastest_is_named_with_the_figure_that_was_measured() -> None:
+    arms: Any = {"models": [MAMBA], "prompt_lens": (128,), "arms": ("eager", "shipped")}
+    assert the(said(sweep(**arms, gen_len=1), "Fastest")).startswith(
+        "Fastest by time to first token: eager arm of mamba-130m;"
+    )
+    assert said(sweep("memory", **arms, repeats=0), "Fastest") == []
+
+
 def test_models_that_never_met_are_not_compared() -> None:
     records = sweep(models=[MAMBA], prompt_lens=(64, 128)) + sweep(models=[PYTHIA], prompt_lens=(256, 512))
     assert said(records, "Break-even") == []
