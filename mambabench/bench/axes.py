@@ -70,6 +70,9 @@ def _number(written: str, text: str, name: str) -> int:
     match = _NUMBER.fullmatch(written.strip())
     if match is None:
         raise _error(text, name, f"has {_shown(written.strip())} where a whole number belongs")
+    if len(match[1]) > 1 and match[1].startswith("0"):
+        # The rest of 10,000: a list of 10 and 0 is not what was meant.
+        raise _error(text, name, f"has {_shown(match[0])}, and a comma separates values, not thousands")
     value = int(match[1]) * _UNITS[match[2]]
     if not 1 <= value <= LARGEST:
         raise _error(text, name, f"has {value:,}, which is " + ("below 1" if value < 1 else "out of reach"))

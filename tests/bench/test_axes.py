@@ -83,6 +83,8 @@ def test_any_text_is_values_or_one_line_that_helps(text: str) -> None:
         ("  ", "nothing in it"),
         ("1,,2", "between two commas"),
         ("1,2,", "between two commas"),
+        ("10,000", "'000', and a comma separates values, not thousands"),
+        ("1,024", "'024', and a comma"),
         ("0", "below 1"),
         ("0:8*2", "below 1"),
         ("-4", "'-4'"),
