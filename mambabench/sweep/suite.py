@@ -115,8 +115,10 @@ class _Checker(YamlChecker):
         self.unknown_keys(document, _KEYS, "")
         name = self.name(document, default_name)
         kind = document.get("kind", self._kind)
-        if kind not in KINDS[1:]:
-            self.mistakes.append(f"'kind': {kind!r} is none of {', '.join(KINDS[1:])}")
+        if kind is None:
+            self.mistakes.append(f"'kind' is missing, one of {', '.join(KINDS[1:])}")
+        elif kind not in KINDS[1:]:
+            self.mistakes.append(f"'kind': {_shown(kind)} is none of {', '.join(KINDS[1:])}")
         return {
             "name": name,
             "title": self.text(document, "title", name, ""),
@@ -218,7 +220,7 @@ class _Checker(YamlChecker):
         value = document.get(key)
         if value is None or value in known:
             return value
-        self.mistakes.append(f"'{key}': {value!r} is none of {', '.join(known)}")
+        self.mistakes.append(f"'{key}': {_shown(value)} is none of {', '.join(known)}")
         return None
 
     def _number(self, document: dict[Any, Any], key: str, default: float, *, least: int) -> float:
@@ -246,5 +248,13 @@ class _Checker(YamlChecker):
         try:
             return parse_bytes(str(value))
         except ValueError:
-            self.mistakes.append(f"'budget': {value!r} is not a size such as 24GB")
+            self.mistakes.append(f"'budget': {_shown(value)} is not a size such as 24GB")
             return None
+
+
+def _shown(value: Any) -> str:
+    """Quote a value of a file on one line; what is no plain value by its kind, as it may be of any size."""
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        return kind_of(value)
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
