@@ -21,7 +21,7 @@ def positive_int(ctx: click.Context, param: click.Parameter, value: str | None) 
 
     if value is None:
         return None
-    name = param.opts[-1]
+    name = param.opts[0]
     try:
         number = int(value)
     except ValueError:
@@ -44,7 +44,7 @@ def byte_size(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 
     if value is None:
         return None
-    name = param.opts[-1]
+    name = param.opts[0]
     try:
         size = parse_bytes(value)
     except ValueError as error:
@@ -63,7 +63,7 @@ def not_empty(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     from mambabench.errors import UsageError
 
     if value is not None and not value.strip():
-        name = param.opts[-1]
+        name = param.opts[0]
         raise UsageError(f"{name} is empty", hint="Give it a value, or drop the option for its default.")
     return value
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mambabench.sweep.options import SpeedPlan
 
 _FIRST_STEPS = 12
+_LONGEST_NAME = 48
 
 
 def show_plan(plan: SpeedPlan, *, as_json: bool) -> None:
@@ -26,7 +27,9 @@ def show_plan(plan: SpeedPlan, *, as_json: bool) -> None:
     from mambabench.report.speed.format import size
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("model", "batch", "prompt", "gen", "arm", "attention"):
+    # A name may be a path: the figures beside it stay readable.
+    table.add_column("model", max_width=_LONGEST_NAME, overflow="fold")
+    for heading in ("batch", "prompt", "gen", "arm", "attention"):
         right = heading in ("batch", "prompt", "gen")
         table.add_column(heading, justify="right" if right else "left", no_wrap=True)
     for heading in ("weights", "state", "peak, expected"):
@@ -68,6 +71,7 @@ def _document(plan: SpeedPlan) -> dict[str, Any]:
             }
         )
     started = [step for step in plan.steps if step.point not in plan.obstacles]
+    places = {point: place for place, point in enumerate(plan.points)}
     return {
         "schema_version": 1,
         "dry_run": True,
@@ -80,7 +84,7 @@ def _document(plan: SpeedPlan) -> dict[str, Any]:
         "points": rows,
         "n_processes": len(started),
         "rough_s": round(rough_s),
-        "order": [{"replicate": s.replicate, "point": plan.points.index(s.point)} for s in started],
+        "order": [{"replicate": s.replicate, "point": places[s.point]} for s in started],
         "notes": list(plan.notes),
     }
 
@@ -91,9 +95,11 @@ def _sentences(document: dict[str, Any]) -> list[str]:
     n_too_large = sum(row["fits"] is False and not row["obstacle"] for row in rows)
     minutes = document["rough_s"] / 60
     about = f"{minutes / 60:,.1f} hours" if minutes >= 90 else f"{max(1, round(minutes))} min"
+    plural = "s" if len(rows) != 1 else ""
     lines = [
-        f"{len(rows)} points on {document['device_name']} in {document['dtype']}, {document['weights']} "
-        f"weights: {document['n_processes']} processes, roughly {about} (by round figures for such machines)"
+        f"{len(rows)} point{plural} on {document['device_name']} in {document['dtype']}, "
+        f"{document['weights']} weights: {document['n_processes']} processes, roughly {about} "
+        "(by round figures for such machines)"
     ]
     if n_obstacles:
         lines.append(f"{n_obstacles} of them cannot exist: rows without a process")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mambabench.cli.options import byte_size, not_empty, positive_int, print_json, some_path
+from mambabench.errors import MambabenchError, UsageError
 
 if TYPE_CHECKING:
     from mambabench.speed_schema import SweepKind
@@ -41,7 +42,7 @@ def axis(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple
     """
     from mambabench.bench.axes import parse_axis
 
-    return None if value is None else parse_axis(value, name=param.opts[-1])
+    return None if value is None else parse_axis(value, name=param.opts[0])
 
 
 _OPTIONS = (
@@ -83,7 +84,9 @@ _OPTIONS = (
         help="Random weights need no download. [default: pretrained where those of all models are on this "
         "machine, otherwise random]",
     ),
-    click.option("--seed", type=click.IntRange(min=0), help="Of random weights and prompts. [default: 0]"),
+    click.option(
+        "--seed", type=click.IntRange(min=0), metavar="N", help="Of random weights and prompts. [default: 0]"
+    ),
     click.option(
         "--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
         help="Type of the weights. [default: float32 on a CPU, bfloat16 on a GPU]",
@@ -179,14 +182,30 @@ def run_command(kind: SweepKind, given: dict[str, Any]) -> int:
 
     outcome = run_sweep(options)
     drawn: list[Path] = []
+    undrawn: MambabenchError | None = None
     if plots is not None:
-        from mambabench.plots.speed import save_figures
-
-        plots.mkdir(parents=True, exist_ok=True)
-        drawn = save_figures(outcome.table, plots)
+        try:
+            drawn = _draw(outcome, plots)
+        except MambabenchError as error:
+            # After the table, which may have taken hours.
+            undrawn = error
     _render(outcome, options, drawn, as_json=as_json)
     outcome.raise_for_failures()
+    if undrawn is not None:
+        raise undrawn
     return 0
+
+
+def _draw(outcome: SpeedOutcome, directory: Path) -> list[Path]:
+    from mambabench.plots.speed import save_figures
+
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{directory} cannot be made: {error.strerror}", hint="Name another directory for `--plot`."
+        ) from error
+    return save_figures(outcome.table, directory)
 
 
 def _options(kind: SweepKind, given: dict[str, Any]) -> SpeedOptions:
@@ -208,17 +227,20 @@ def _check_directory(path: Path) -> None:
     Raises:
         UsageError: it, or what it would be made in, is no directory or cannot be written to.
     """
-    import os
-
-    from mambabench.errors import UsageError
+    import tempfile
 
     there = path.absolute()
     while not there.exists() and there != there.parent:
         there = there.parent
     if not there.is_dir():
         raise UsageError(f"{there} is no directory", hint="`--plot` names a directory for all figures.")
-    if not os.access(there, os.W_OK):
-        raise UsageError(f"{there} cannot be written to", hint="Name another directory for `--plot`.")
+    try:
+        # Asked of the system by writing: permissions alone do not tell of every file system.
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise UsageError(
+            f"{there} cannot be written to: {error.strerror}", hint="Name another directory for `--plot`."
+        ) from error
 
 
 def _render(outcome: SpeedOutcome, options: SpeedOptions, drawn: list[Path], *, as_json: bool) -> None:
@@ -243,5 +265,6 @@ def _render(outcome: SpeedOutcome, options: SpeedOptions, drawn: list[Path], *, 
     render(outcome.table)
     for line in (*words, *outcome.notes, *(f"plot: {path}" for path in drawn)):
         click.echo(line)
-    again = "" if outcome.n_measured else " (complete before; nothing was measured)"
-    click.echo(f"run: {outcome.path}{again}")
+    possible = any(r.status != "unsupported" for r in outcome.replicates)
+    why = "complete before; nothing was measured" if possible else "no point can be measured here"
+    click.echo(f"run: {outcome.path}{'' if outcome.n_measured else f' ({why})'}")

@@ -53,7 +53,8 @@ def _all() -> list[Suite | SpeedSuite]:
 def _load(name: str) -> Suite | SpeedSuite:
     from mambabench.suite_file import KINDS, declared_kind, read_suite
 
-    if declared_kind(read_suite(name)[0]) in KINDS[1:]:
+    # A kind that is missing or does not exist is a suite of points too: those of tasks show by their tasks.
+    if declared_kind(read_suite(name)[0]) != KINDS[0]:
         from mambabench.sweep.suite import load_speed_suite
 
         return load_speed_suite(name)

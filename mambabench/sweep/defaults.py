@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
 from mambabench.bench.devices import seen_device
 from mambabench.bench.points import Block
+from mambabench.errors import UsageError
 from mambabench.speed_schema import SweepKind
 from mambabench.sweep.options import MAX_TIME_S, PROCESSES, REPEATS, SpeedOptions
 
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     from mambabench.sweep.suite import SpeedSuite
 
 CPU_MODELS: Final = ("mamba-tiny", "pythia-tiny")
+MOST_PROCESSES: Final = 20_000
+"""More than a sweep starts in a day; a slip of the pen, which would take minutes to lay out."""
+LARGEST_SEED: Final = 2**31 - 1
+"""Every generator of every library takes it."""
 GPU_MODELS: Final = ("mamba-1.4b", "mamba-2.8b", "pythia-1.4b", "tinyllama-1.1b")
 
 
@@ -67,7 +73,7 @@ def complete(asked: Asked) -> SpeedOptions:
     """Return the options of a sweep: what was asked for, then the suite's, then defaults.
 
     Raises:
-        UsageError: an unknown device.
+        UsageError: an unknown device, more processes than anyone waits for, or a seed that is too large.
         DeviceError: one that is not there.
     """
     device = seen_device(asked.device)
@@ -106,7 +112,24 @@ def complete(asked: Asked) -> SpeedOptions:
             "processes": suite.processes,
             "max_time_s": suite.max_time_s,
         }
-    return SpeedOptions(asked.kind, device=asked.device, chosen=tuple(chosen), **{**fields, **how})
+    options = SpeedOptions(asked.kind, device=asked.device, chosen=tuple(chosen), **{**fields, **how})
+    _check_size(options)
+    return options
+
+
+def _check_size(options: SpeedOptions) -> None:
+    if options.seed > LARGEST_SEED:
+        raise UsageError(
+            f"seed {options.seed} is too large", hint=f"Give a whole number from 0 to {LARGEST_SEED}."
+        )
+    axes = ("models", "prompt_len_tokens", "gen_len_tokens", "batch_size", "arms", "attention")
+    points = sum(prod(len(getattr(block, axis)) for axis in axes) for block in options.blocks)
+    if points * options.processes > MOST_PROCESSES:
+        raise UsageError(
+            f"{points:,} points in {options.processes:,} processes each are more than the "
+            f"{MOST_PROCESSES:,} processes that a sweep may have",
+            hint="Name fewer values, models or `--processes`.",
+        )
 
 
 def _defaults(asked: Asked, device: str) -> tuple[Block, list[str]]:

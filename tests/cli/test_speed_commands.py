@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 from builders import tiny_mamba
 
+import mambabench.plots.speed
 import mambabench.sweep.run
 from mambabench.cli import _run
+from mambabench.errors import StoreError
 
 FAKE = ("--model", "fake:prefill_ms=20,token_ms=4", "--no-ceilings")
 STANDIN = Path(__file__).parent.parent / "standin_child.py"
@@ -54,13 +56,17 @@ def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
         ("--prefill-chunk 0", 2, "--prefill-chunk '0'"),
         ("--processes -1", 2, "--processes '-1'"),
         ("--model mamba-1.4b --weights random --vram-budget 2GB", 2, "below the weights of mamba-1.4b"),
-        ("--memory-budget lots", 2, "--vram-budget 'lots' is not a size"),
+        ("--memory-budget lots", 2, "--memory-budget 'lots' is not a size"),
         ("--device tpu", 2, "unknown device 'tpu'"),
         ("--device cuda:7", 4, "'cuda:7' cannot be used"),
         ("--suite figure8-right", 2, "`mambabench throughput --suite figure8-right` runs it"),
         ("--suite smoke-sped", 2, "unknown suite 'smoke-sped'. Closest: smoke-speed"),
         ("--suite gone.yaml", 2, "no suite file gone.yaml"),
+        ("--processes 999999999", 2, "more than the 20,000 processes that a sweep may have"),
+        ("--prompt-len 1:1000+1 --batch-size 1:1000+1", 2, "2,000,000 points in 3 processes each"),
+        ("--seed 99999999999", 2, "seed 99999999999 is too large"),
         ("--plot /dev/null", 2, "/dev/null is no directory"),
+        ("--plot /proc/figures", 2, "cannot be written to"),
         ("--out /dev/null/results", 2, "cannot write results to /dev/null/results"),
         ("--text gone.txt", 2, "'gone.txt' cannot be read"),
         ("--text /dev/null", 2, "'/dev/null' holds next to no text"),
@@ -179,6 +185,54 @@ def test_table_words_plots_and_the_place_of_the_run(
     assert {"ttft.png", "ttft.svg"} <= set(drawn)
     assert _run(command) == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith("(complete before; nothing was measured)")
+
+
+def test_a_table_outlives_figures_that_cannot_be_written(
+    standin: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> list[Path]:
+        raise StoreError("the figure cannot be written", hint="Free some space.")
+
+    monkeypatch.setattr(mambabench.plots.speed, "save_figures", full)
+    args = ("latency", *FAKE, "--prompt-len", "128", "--gen-len", "4", "--processes", "1")
+    assert _run([*args, "--plot", "figures", "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert json.loads(out)["table"]["rows"][0]["status"] == "ok"
+    assert err == "error: the figure cannot be written. Free some space.\n"
+
+
+def test_a_sweep_of_nothing_that_can_be_measured_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(["latency", *FAKE, "--arm", "graph", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("(no point can be measured here)")
+
+
+def test_a_large_plan_is_laid_out_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    began_s = time.perf_counter()
+    args = ("--prompt-len", "1:1000+1", "--batch-size", "1:4+1", "--dry-run", "--json")
+    assert _run(["latency", *FAKE, *args]) == 0
+    assert time.perf_counter() - began_s < 10
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["points"]) == 4000
+    assert [step["point"] for step in document["order"][:4000]] == list(range(4000))
+
+
+def test_a_long_name_leaves_room_for_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tiny_mamba(tmp_path / ("long" * 50))
+    assert _run(["memory", "--model", str(model), "--device", "cpu", "--dry-run"]) == 0
+    heading, first, *_ = capsys.readouterr().out.splitlines()
+    assert heading.rstrip().endswith("peak, expected")
+    assert first.startswith("long" * 12 + " ")
+    assert first.rstrip().endswith("kB")
+
+
+def test_a_suite_without_a_kind_is_taken_for_one_of_points(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("models: [mamba-tiny]\nprompt_len: 8\ngen_len: 4\n")
+    assert _run(["suites", str(path)]) == 2
+    assert "1 mistake: (1) 'kind' is missing, one of latency" in capsys.readouterr().err
+    assert _run(["latency", "--suite", str(path), "--dry-run"]) == 0
 
 
 def test_json_is_all_that_is_printed(
