@@ -62,9 +62,12 @@ def net_j_per_token(record: ReplicateRecord) -> float | None:
     return record.power.net_j_per_token if record.power is not None else None
 
 
-def host_overhead_share(record: ReplicateRecord) -> float | None:
-    """Return the median share of the host's time that the device did not work; None on a CPU."""
-    return _median(_overhead(r) for r in record.repeats)
+def host_wait_share(record: ReplicateRecord) -> float | None:
+    """Return the median share of the host's time outside the device's events; None on a CPU.
+
+    Between its events a device may lie idle until the next launch: launch overhead is not in the share.
+    """
+    return _median(_wait(r) for r in record.repeats)
 
 
 def itl_percentile_s(percent: int) -> Figure:
@@ -116,7 +119,7 @@ def has_outlier(values: Sequence[float]) -> bool:
     return max(deviations) > max(10 * statistics.median(deviations), 0.05 * middle)
 
 
-def _overhead(repeat: RepeatRecord) -> float | None:
+def _wait(repeat: RepeatRecord) -> float | None:
     if repeat.itl_s and repeat.decode_host_s is not None:
         device_s = sum(repeat.itl_s) if repeat.decode_device_s is None else repeat.decode_device_s
         return (repeat.decode_host_s - device_s) / repeat.decode_host_s

@@ -79,8 +79,9 @@ class SpeedRow:
     """Tokens a second over what the measured copy allows, 1 at the ceiling."""
     prefill_ceiling_share: Estimate | None = None
     """The least time that the measured matrix product allows over `ttft_s`."""
-    host_overhead_share: float | None = None
-    """(host - device) / host of decoding, or of the prefill where nothing was decoded; None on a CPU."""
+    host_wait_share: float | None = None
+    """(host - device) / host of decoding, or of the prefill where nothing was decoded; None on a CPU. The
+    device's time is from its first event to its last, with its pauses between launches."""
     load_s: Estimate | None = None
     first_call_s: Estimate | None = None
     """The first prefill and step, in which libraries compile and tune."""
@@ -209,7 +210,7 @@ def _row(
     e2e_s = estimate(measured, medians.e2e_s)
     decode_share, prefill_share = _shares(point, measured, sizes, lines, ttft_s, tpot_s)
     shares = [share.low for share in (decode_share, prefill_share) if share is not None]
-    overheads = [o for r in measured if (o := medians.host_overhead_share(r)) is not None]
+    waits = [o for r in measured if (o := medians.host_wait_share(r)) is not None]
     status, detail = _status(records)
     decode_tokens_per_s = tpot_s and tpot_s.inverse(n_sequences)
     prefill_tokens_per_s = ttft_s and ttft_s.inverse(n_sequences * point.prompt_len_tokens)
@@ -245,7 +246,7 @@ def _row(
         peak_bytes=estimate(measured, medians.peak_bytes),
         decode_ceiling_share=decode_share,
         prefill_ceiling_share=prefill_share,
-        host_overhead_share=statistics.median(overheads) if overheads else None,
+        host_wait_share=statistics.median(waits) if waits else None,
         load_s=estimate(measured, lambda r: r.load_s),
         first_call_s=estimate(measured, lambda r: r.first_call_s),
         capture_s=estimate(measured, lambda r: r.capture_s),

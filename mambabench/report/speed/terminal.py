@@ -29,7 +29,7 @@ _LONGEST_NAME = 30
 _STATE_WIDTHS = (20, 12)
 _WORDS = {"skipped_after_oom": "skipped after oom", "missing": "not measured yet"}
 _STYLE = {"ok": "", "missing": "dim", "skipped_after_oom": "dim", "unsupported": "dim"}
-_DROPPED_FIRST = ("ITL\np90", "transient", "prefill\n% max", "peak", "expected", "% host", "spread")
+_DROPPED_FIRST = ("ITL\np90", "transient", "prefill\n% max", "peak", "expected", "% host\nwait", "spread")
 """Columns that a narrow terminal has no room for."""
 
 _LEGEND = {
@@ -42,7 +42,8 @@ _LEGEND = {
     "decode\n% max": "decode % max: of the speed that a copy measured here allows",
     "J/tok": "J/tok: energy of a token, of the whole card",
     "net\nJ/tok": "net: without what the idle card takes",
-    "% host": "host: time in which the device does not work",
+    "% host\nwait": "host wait: share of the host's time before and after the device's events, which have "
+    "the pauses between launches in them",
     "transient": "transient: peak without weights and state",
     "expected": "expected: peak computed beforehand",
 }
@@ -218,7 +219,10 @@ def _figures(table: SpeedTable) -> list[Column]:
         ("J/tok", lambda r: _estimate(r.gross_j_per_token, number)),
         ("net\nJ/tok", lambda r: _estimate(r.net_j_per_token, number)),
     ]
-    columns += [("% host", lambda r: _share(r.host_overhead_share)), ("spread", lambda r: _widest(r, shown))]
+    columns += [
+        ("% host\nwait", lambda r: _share(r.host_wait_share)),
+        ("spread", lambda r: _widest(r, shown)),
+    ]
     # A column without a figure only takes room, such as that of ceilings that were not measured.
     return [(name, cell) for name, cell in columns if name == columns[0][0] or any(map(cell, table.rows))]
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from mambabench.report.speed.contenders import Contender, Field, Setting
 from mambabench.report.speed.format import listed, plural, times, with_interval
-from mambabench.report.speed.medians import Figure, by_replicate, host_overhead_share, tpot_s, ttft_s
+from mambabench.report.speed.medians import Figure, by_replicate, tpot_s, ttft_s
 from mambabench.speed_schema import Arm, ReplicateRecord
 from mambabench.stats.crossings import Crossings, compare_curves
 from mambabench.stats.replicates import Estimate, paired_ratio, verdict
@@ -24,8 +24,8 @@ _Pair = tuple[_Curve, _Curve]
 _CHAIN: tuple[Arm, ...] = ("shipped", "eager", "graph")
 _STEPS = {
     ("shipped", "eager"): "kernel path",
-    ("eager", "graph"): "CUDA graph",
-    ("shipped", "graph"): "kernel path and CUDA graph together",
+    ("eager", "graph"): "CUDA graph, where launch overhead shows",
+    ("shipped", "graph"): "kernel path and CUDA graph together, where launch overhead shows",
 }
 _AXES = {"prompt_len_tokens": ("prompts of {} tokens", " tokens"), "batch_size": ("batches of {}", "")}
 """What is varied: how its range is said, and the unit of a crossing."""
@@ -236,12 +236,7 @@ def _factors(
     ratios = [(arm, ratio) for arm, ratio in ratios if ratio]
     if not ratios:
         return None
-    last_ours, last_theirs = at[ratios[-1][0]]
-    busy = by_replicate(last_ours, _device_share), by_replicate(last_theirs, _device_share)
     common = set.intersection(*(set(ratio) for _, ratio in ratios))
-    has_device = bool(common & busy[0].keys() & busy[1].keys())
-    if has_device:
-        common &= busy[0].keys() & busy[1].keys()
     if not common:
         return None
     ones = dict.fromkeys(common, 1.0)
@@ -252,19 +247,9 @@ def _factors(
     parts = [
         (_STEPS[first, then], over(before, after)) for (first, before), (then, after) in pairwise(ratios)
     ]
-    rest = ratios[-1][1]
-    if has_device:
-        # host time = device time / busy share, so that the shares' inverse ratio is the host's part.
-        parts.append(("host overhead", over(busy[1], busy[0])))
-        rest = {n: rest[n] * busy[0][n] / busy[1][n] for n in common}
-    parts.append(("architecture and all else", over(rest, ones)))
+    parts.append(("architecture and all else", over(ratios[-1][1], ones)))
     whole = paired_ratio({n: ratios[0][1][n] for n in common}, ones)
     return _Split(setting, ratios[0][0], whole, parts)
-
-
-def _device_share(record: ReplicateRecord) -> float | None:
-    overhead = host_overhead_share(record)
-    return None if overhead is None else 1 - overhead
 
 
 def _options(arms: list[Arm]) -> str:

@@ -134,12 +134,12 @@ def test_energy_is_carried() -> None:
     assert row.net_j_per_token.value == pytest.approx(1.0)
 
 
-def test_host_overhead_is_what_the_device_did_not_work() -> None:
-    assert row_of(exact()).host_overhead_share is None
-    assert row_of(exact(at=point(device="cuda:0"))).host_overhead_share == pytest.approx(0.2)
+def test_host_wait_is_what_lies_outside_the_devices_events() -> None:
+    assert row_of(exact()).host_wait_share is None
+    assert row_of(exact(at=point(device="cuda:0"))).host_wait_share == pytest.approx(0.2)
     only_first = RepeatRecord(ttft_s=1.0, itl_s=(), ttft_device_s=0.7)
     record = exact(at=point(device="cuda:0", gen_len=1)).model_copy(update={"repeats": (only_first,)})
-    assert row_of(record).host_overhead_share == pytest.approx(0.3)
+    assert row_of(record).host_wait_share == pytest.approx(0.3)
 
 
 # --- ceilings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -213,60 +212,6 @@ def test_attention_is_compared_within_a_model() -> None:
     assert the(found).startswith(
         "Time per token of pythia-160m: eager attention takes 2.00 (one process) times sdpa"
     )
-
-
-# --- gaps
-
-
-def test_factors_multiply_to_the_gap() -> None:
-    def arms(shipped: float, graph: float) -> tuple[tuple[str, float], ...]:
-        return (("shipped", shipped), ("graph", graph))
-
-    a = replace(MAMBA, arm_factors=arms(3.0, 0.4))
-    b = replace(PYTHIA, arm_factors=arms(1.5, 0.5), token_s_per_depth=0.0)
-    records = sweep(
-        models=[a, b], prompt_lens=(128,), arms=("shipped", "eager", "graph"), device="cuda:0", **EXACT
-    )
-    # The host of the second waits for its device alone.
-    records = [with_host(r, 1.0) if r.point.model == b.name else r for r in records]
-    sentence = the(said(records, "Gap in time per token"))
-    found = re.search(
-        r"mamba-130m takes ([\d.]+) .* times pythia-160m's in the shipped arm, made of "
-        r"([\d.]+) kernel path x ([\d.]+) CUDA graph x ([\d.]+) host overhead x "
-        r"([\d.]+) architecture and all else\.$",
-        sentence,
-    )
-    assert found is not None
-    whole, kernel, graph, host, rest = map(float, found.groups())
-    # 3.0 over 1.5; 1 / 0.4 over 1 / 0.5; the first's host takes 1.25 times its device's time.
-    assert (kernel, graph, host) == (2.0, 1.25, 1.25)
-    assert rest == pytest.approx(30 / 25 * 0.4 / 0.5)
-    assert whole == pytest.approx(kernel * graph * host * rest, rel=0.01)
-    assert whole == pytest.approx(30 * 3.0 * 1.25 / (25 * 1.5), rel=0.01)
-
-
-def with_host(record: ReplicateRecord, factor: float) -> ReplicateRecord:
-    def slower(repeat: RepeatRecord) -> RepeatRecord:
-        return repeat.model_copy(update={"decode_host_s": factor * math.fsum(repeat.itl_s)})
-
-    return record.model_copy(update={"repeats": tuple(map(slower, record.repeats))})
-
-
-def test_arms_not_measured_are_named() -> None:
-    on_gpu = sweep(prompt_lens=(128,), device="cuda:0")
-    assert the(said(on_gpu, "Gap in")).endswith(
-        "What `--arm shipped` and `--arm graph` would split off was not measured."
-    )
-    on_cpu = the(said(sweep(prompt_lens=(128,)), "Gaps"))
-    assert "`--arm shipped`" in on_cpu
-    assert "graph" not in on_cpu
-
-
-def test_the_slower_model_comes_first_in_a_gap() -> None:
-    records = sweep(prompt_lens=(128, 4096), arms=("shipped", "eager"), **EXACT)
-    sentence = the(said(records, "Gap in time per token at prompt 4,096"))
-    assert "pythia-160m takes 1.93 " in sentence
-    assert "1.00 kernel path x 1.93 architecture and all else." in sentence
 
 
 # --- conversations
