@@ -34,14 +34,14 @@ _MEAN_OVER_RANGE = {2: 6.353, 3: 1.304, 4: 0.717, 5: 0.507}
 
 @dataclass(frozen=True)
 class Estimate:
-    """A positive figure over processes, in the unit of what it was computed from.
+    """A figure over processes, in the unit of what it was computed from; positive but for differences.
 
     >>> Estimate(0.5, 0.4, 0.8, 6, "t on log").inverse(2.0).high
     5.0
     """
 
     value: float
-    """Geometric mean."""
+    """Geometric mean; of differences the arithmetic one."""
     low: float
     high: float
     n: int
@@ -70,6 +70,24 @@ def centre(values: Sequence[float]) -> Estimate:
         ValueError: no values, or one that is not a positive number.
     """
     return _estimate(_checked(values))
+
+
+def centre_of_differences(values: Sequence[float]) -> Estimate:
+    """Return the arithmetic mean of figures of any sign, such as net energy, with their range.
+
+    Such figures have no logarithm; of how they are distributed nothing is assumed, whatever their number.
+
+    Args:
+        values: [n], one figure a process.
+
+    Raises:
+        ValueError: no values, or one that is not finite.
+    """
+    if not values or not all(map(math.isfinite, values)):
+        raise ValueError("expected finite figures of at least one process")
+    least, greatest = min(values), max(values)
+    mean = min(greatest, max(least, math.fsum(values) / len(values)))
+    return Estimate(mean, least, greatest, len(values), "range" if len(values) > 1 else "single")
 
 
 def paired_ratio(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mambabench.stats.replicates import Estimate, centre, paired_ratio, verdict
+from mambabench.stats.replicates import Estimate, centre, centre_of_differences, paired_ratio, verdict
 
 figures = st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=20)
 many = st.lists(st.floats(1e-6, 1e6), min_size=6, max_size=20)
@@ -137,6 +137,21 @@ def test_what_is_no_positive_number_is_refused(bad: float) -> None:
 )
 def test_verdict_of_an_interval(low: float, high: float, expected: str) -> None:
     assert verdict(Estimate(math.sqrt(low * high), low, high, 6, "t on log")) == expected
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20))
+def test_differences_of_any_sign_have_a_mean_and_a_range(values: list[float]) -> None:
+    found = centre_of_differences(values)
+    assert found.value == pytest.approx(float(np.mean(values)), rel=1e-9, abs=1e-9)
+    assert (found.low, found.high, found.n) == (min(values), max(values), len(values))
+    assert found.low <= found.value <= found.high
+    assert found.method == ("range" if len(values) > 1 else "single")
+
+
+@pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf]])
+def test_differences_that_are_no_numbers_are_refused(values: list[float]) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        centre_of_differences(values)
 
 
 def test_verdict_of_too_little() -> None:

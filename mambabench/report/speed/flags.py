@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mambabench.report.speed.medians import Figure, budget_bytes, by_replicate, has_outlier, tpot_s, ttft_s
+from mambabench.report.speed.medians import (
+    Figure,
+    budget_bytes,
+    by_replicate,
+    has_outlier,
+    is_positive,
+    tpot_s,
+    ttft_s,
+)
 from mambabench.speed_schema import PointRecord, ReplicateRecord
 
 PAST_TRAINING = "past training length"
@@ -24,6 +32,7 @@ PATHS_DIFFER = "kernel paths differ"
 FALLBACK = "torch fallback on a GPU"
 STATE_DIFFERS = "state differs from the specification"
 EMULATED = "emulated memory budget"
+NOT_POSITIVE = "a figure not above zero"
 ABOVE_CEILING = "above the measured ceiling"
 BUSY = "busy machine"
 NOT_CERTIFIED = "certificate failed"
@@ -43,6 +52,7 @@ ADVICE: dict[str, str] = {
     FALLBACK: "slanders the model; `pip install mambabench[cuda]`, or use `--device cpu`",
     STATE_DIFFERS: "measured and computed state bytes do not agree; do not use this row's memory",
     EMULATED: "bounds CUDA's allocator or, on a CPU, resident memory; leave `--memory-budget` out for all",
+    NOT_POSITIVE: "lost in noise; net energy is shown as it is, others are left out; raise `--gen-len`",
     ABOVE_CEILING: "caches beat the copy or product, or both were slowed; raise `--processes`",
     BUSY: "other programs were running when a process began; stop them and run again with `--processes 6`",
     NOT_CERTIFIED: "the forward disagrees with its reference; believe nothing of it, try `--arm shipped`",
@@ -92,6 +102,7 @@ def flags_of(
         FALLBACK: point.device != "cpu" and any(p.startswith(_FALLBACKS) for p in paths),
         STATE_DIFFERS: any(m.state_bytes_spec not in (None, m.state_bytes) for m in memories),
         EMULATED: any(budget_bytes(r) is not None for r in records),
+        NOT_POSITIVE: any(r.status == "ok" and not is_positive(r) for r in records),
         ABOVE_CEILING: above_ceiling,
         BUSY: any(_is_busy(r, n_cores) for r in records),
         NOT_CERTIFIED: any(r.certificate is not None and not r.certificate.passed for r in records),

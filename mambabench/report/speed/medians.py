@@ -97,9 +97,15 @@ def itl_by_position_s(records: Sequence[ReplicateRecord]) -> tuple[float, ...]:
 
 
 def by_replicate(records: Iterable[ReplicateRecord], figure: Figure) -> dict[int, float]:
-    """Return the figures above 0 by the replicate's number."""
+    """Return the figures above 0 by the replicate's number; others have no logarithm, and are flagged."""
     found = ((record.replicate, figure(record)) for record in records)
     return {number: value for number, value in found if value is not None and value > 0}
+
+
+def is_positive(record: ReplicateRecord) -> bool:
+    """Return whether all figures that a process has are above 0, as times and sizes are but for noise."""
+    figures = (ttft_s, tpot_s, e2e_s, peak_bytes, gross_j_per_token, net_j_per_token)
+    return all(value > 0 for figure in figures if (value := figure(record)) is not None)
 
 
 def spread_within(values: Sequence[float]) -> float | None:

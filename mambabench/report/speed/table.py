@@ -25,7 +25,7 @@ from mambabench.speed_schema import (
     Status,
     SweepKind,
 )
-from mambabench.stats.replicates import Estimate, centre
+from mambabench.stats.replicates import Estimate, centre, centre_of_differences
 
 if TYPE_CHECKING:
     from mambabench.sizes import ModelSizes
@@ -90,7 +90,7 @@ class SpeedRow:
     gross_j_per_token: Estimate | None = None
     """Energy of a token, all sequences together, by a process apart from those that timed."""
     net_j_per_token: Estimate | None = None
-    """Energy of a token without what the idle card takes."""
+    """Energy of a token without what the idle card takes; below 0 where that was more. Arithmetic mean."""
     implementation: str = ""
     """What ran the forward, and what computed the scan or the attention; several where processes differ."""
     kernel_path: str = ""
@@ -211,6 +211,7 @@ def _row(
     decode_share, prefill_share = _shares(point, measured, sizes, lines, ttft_s, tpot_s)
     shares = [share.low for share in (decode_share, prefill_share) if share is not None]
     waits = [o for r in measured if (o := medians.host_wait_share(r)) is not None]
+    nets = [j for r in measured if (j := medians.net_j_per_token(r)) is not None]
     status, detail = _status(records)
     decode_tokens_per_s = tpot_s and tpot_s.inverse(n_sequences)
     prefill_tokens_per_s = ttft_s and ttft_s.inverse(n_sequences * point.prompt_len_tokens)
@@ -251,7 +252,7 @@ def _row(
         first_call_s=estimate(measured, lambda r: r.first_call_s),
         capture_s=estimate(measured, lambda r: r.capture_s),
         gross_j_per_token=estimate(measured, medians.gross_j_per_token),
-        net_j_per_token=estimate(measured, medians.net_j_per_token),
+        net_j_per_token=centre_of_differences(nets) if nets else None,
         implementation=" / ".join(dict.fromkeys(r.implementation for r in records if r.implementation)),
         kernel_path=" / ".join(dict.fromkeys(r.kernel_path for r in records if r.kernel_path)),
         training_length_tokens=None if sizes is None else sizes.training_length_tokens,

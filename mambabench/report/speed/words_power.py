@@ -25,9 +25,10 @@ def power_words(field: Field) -> list[str]:
                 continue
             records.append(power)
             gross_j = power.gross_j_per_token
-            above = percent(power.net_j_per_token / gross_j)
+            share = power.net_j_per_token / gross_j
+            above = f"{percent(abs(share))} {'above' if share >= 0 else 'below'}"
             parts.setdefault(field.at(setting), []).append(
-                f"{field.name(contender)} {number(gross_j)} J ({above} above the idle card)"
+                f"{field.name(contender)} {number(gross_j)} J ({above} the idle card)"
             )
     said = [f"Energy of a token at {at}: {'; '.join(words)}." for at, words in parts.items()]
     clocks = [clock for power in records for clock in power.sm_clock_mhz]

@@ -132,6 +132,17 @@ def test_energy_is_carried() -> None:
     row = row_of(exact(power=power))
     assert row.net_j_per_token is not None
     assert row.net_j_per_token.value == pytest.approx(1.0)
+    assert flags.NOT_POSITIVE not in row.flags
+
+
+def test_figures_that_are_not_positive_are_shown_or_flagged() -> None:
+    powers = [PowerRecord(energy_j=j, duration_s=10.0, n_tokens=50, idle_w=5.0) for j in (25.0, 75.0)]
+    row = row_of(*(exact(n, power=power) for n, power in enumerate(powers)))
+    found = row.net_j_per_token
+    assert found is not None
+    assert (found.low, found.value, found.high, found.method) == pytest.approx((-0.5, 0.0, 0.5, "range"))
+    assert row.flags == (flags.NOT_POSITIVE,)
+    assert row_of(exact(memory=memory(peak_bytes=0))).flags == (flags.NOT_POSITIVE,)
 
 
 def test_host_wait_is_what_lies_outside_the_devices_events() -> None:

@@ -44,6 +44,15 @@ def test_energy_is_said_of_the_fastest_arms() -> None:
     assert set(said) <= set(answers(built, budget_bytes=None))
 
 
+def test_less_than_the_idle_card_is_shown_as_it_is() -> None:
+    built = table({("mamba-130m", "graph"): 40.0})
+    assert power_words(Field(built))[0] == (
+        "Energy of a token at prompt 2,048: mamba-130m (graph arm) 0.400 J (25.0% below the idle card)."
+    )
+    (row,) = [line for line in as_text(built).splitlines() if " mamba-130m " in line and " graph " in line]
+    assert "-0.100" in row.split()
+
+
 def test_clocks_that_nothing_holds_back() -> None:
     said = power_words(Field(table(JOULES, sm_clock_mhz=(1980,), throttle_reasons=throttle_words(0x1))))
     assert said[-1].endswith("1,980 to 1,980 MHz, held back by nothing.")
