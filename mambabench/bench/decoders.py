@@ -142,10 +142,13 @@ class StatefulDecoder:
         self._first: Tensor | None = None
         self._lengths: list[int] = []
         self._may_overwrite = True
+        self._room_tokens = 0
 
     def prepare(self, *, batch_size: int, prompt_len_tokens: int, gen_len_tokens: int) -> None:
-        """Set the samplers up; states grow as they are needed."""
+        """Set the samplers up, and note the room that keys and values will need."""
         self._lengths = [1] * batch_size
+        # The last id is not forwarded.
+        self._room_tokens = prompt_len_tokens + gen_len_tokens - 1
         if self._sampled:
             self._choose = drawn(batch_size)
 
@@ -154,6 +157,8 @@ class StatefulDecoder:
         rows, length = prompts.shape
         chunk = min(self._chunk or length, length)
         self._state = self._kept = None
+        if self._model.state_size.bytes_per_token:
+            self._state = self._model.start(rows).reserve(self._room_tokens)
         for begin in range(0, length, chunk):
             part = prompts[:, begin : begin + chunk]
             width = part.shape[1]
@@ -191,12 +196,17 @@ class StatefulDecoder:
         """Go back to the state that was kept."""
         assert self._kept is not None
         self._state, ids = self._kept
+        self._state.reclaim()
         self._may_overwrite = False
         return ids
 
     def state_bytes(self) -> int:
         """Walk the state's tensors."""
         return 0 if self._state is None else self._state.nbytes
+
+    def allocated_bytes(self) -> int:
+        """Return the bytes of the memory that the state stands in, spare room included."""
+        return 0 if self._state is None else self._state.allocated_bytes
 
     @property
     def state_tokens(self) -> int:

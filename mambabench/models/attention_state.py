@@ -11,12 +11,16 @@ Who may write where: tokens that are written never change, so a state is a value
 `grown` appends to a row's memory only where nothing stands yet: when the row ends where its memory ends.
 The first of two rows over the same memory to append takes the place; the other finds it taken and is given
 a copy. A row sees as many tokens as its own length says, never what another appended behind them.
+
+Who knows how long rows will become asks for the room before they begin: `reserve`. They are then written into
+one block at once, and no step has to move them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -73,6 +77,8 @@ class AttentionState:
     ends: Tensor | None = field(default=None, compare=False, repr=False)
     """`lengths` where the keys are, int64 [rows], after a step that had them there: the next one need not
     send them, which on a GPU would be to wait for it."""
+    room: int = field(default=0, compare=False)
+    """Tokens that each row is to have room for; 0 when nobody asked."""
 
     @property
     def rows(self) -> int:
@@ -102,9 +108,14 @@ class AttentionState:
             starts: where each row begins, and T.
             keep: rows whose states are wanted, in this order; null for all.
         """
+        n_rows = len(starts) - 1
+        if before is not None and before.room and (keep is None or list(keep) == list(range(n_rows))):
+            written = before._written(k, v, starts)
+            if written is not None:
+                return written
         merged: dict[Chain, Chain] = {}
         ends: dict[int, Chain] = {}
-        for row in dict.fromkeys(range(len(starts) - 1) if keep is None else keep):
+        for row in dict.fromkeys(range(n_rows) if keep is None else keep):
             chain = () if before is None else before.chains[row]
             if len(chain) >= _LONGEST_CHAIN:
                 # Rows that shared the chain share its copy.
@@ -113,7 +124,8 @@ class AttentionState:
                 chain = merged[chain]
             part = slice(int(starts[row]), int(starts[row + 1]))
             ends[row] = (*chain, _piece(k[:, part], v[:, part], copy=True))
-        return cls(tuple(ends[row] for row in (ends if keep is None else keep)))
+        rows = tuple(ends[row] for row in (ends if keep is None else keep))
+        return cls(rows, room=0 if before is None else before.room)
 
     def grown(
         self, k: Tensor, v: Tensor, slots: Tensor, positions: Tensor, ends: Tensor | None = None
@@ -121,8 +133,8 @@ class AttentionState:
         """Return the state after one more token of each row, with all rows in one block.
 
         The token is written in place when this state's rows are the block's, in order, and there is room.
-        Otherwise the rows are copied once into a block with room for about an eighth more tokens than the
-        longest has, which also ends the sharing of prefixes.
+        Otherwise the rows are copied once into a block with the room that was asked for, or for about an
+        eighth more tokens than the longest has, which also ends the sharing of prefixes.
 
         Args:
             k: the new keys, one a row [kv_heads, rows, head_dim].
@@ -132,19 +144,62 @@ class AttentionState:
             ends: their lengths after, int64 [rows], to be kept for the next step.
         """
         lengths = self.lengths
-        block = self._own_block(lengths) or _gathered(self.chains, lengths, k, v)
+        longer = [length + 1 for length in lengths]
+        block = self._own_block(longer) or _gathered(self.chains, longer, k, v, self.room)
         block.k[slots, :, positions] = k.transpose(0, 1)
         block.v[slots, :, positions] = v.transpose(0, 1)
-        for row, length in enumerate(lengths):
-            block.filled[row] = length + 1
-        return AttentionState(tuple((Piece(block, row, n + 1),) for row, n in enumerate(lengths)), ends)
+        return self._filled(block, longer, ends)
 
-    def _own_block(self, lengths: Sequence[int]) -> Block | None:
-        """Return the block that all rows can be appended to in place, if there is one."""
-        if not self.chains[0]:
+    def reserve(self, tokens: int) -> AttentionState:
+        """Return rows that will take memory for so many tokens each as soon as they take any."""
+        return AttentionState(self.chains, self.ends, tokens)
+
+    def reclaim(self) -> None:
+        """Take back the room behind the rows; whatever was appended there must not be used again."""
+        block = self._block()
+        if block is not None:
+            block.filled[:] = self.lengths
+
+    @property
+    def has_reserved_place(self) -> bool:
+        """Whether one more token of each row finds room that was asked for, untaken."""
+        return self.room > 0 and self._own_block([length + 1 for length in self.lengths]) is not None
+
+    def _written(self, k: Tensor, v: Tensor, starts: Sequence[int]) -> AttentionState | None:
+        """Return the state after `kept`'s tokens in the room that was asked for; null if there is none."""
+        lengths = self.lengths
+        ends = [n + stop - start for n, (start, stop) in zip(lengths, pairwise(starts), strict=True)]
+        if max(ends) > self.room:
+            return None
+        block = self._own_block(ends)
+        if block is None:
+            if any(self.chains):
+                return None
+            block = _gathered(self.chains, ends, k, v, self.room)
+        for row, (start, stop) in enumerate(pairwise(starts)):
+            block.k[row, :, lengths[row] : ends[row]] = k[:, start:stop]
+            block.v[row, :, lengths[row] : ends[row]] = v[:, start:stop]
+        return self._filled(block, ends, None)
+
+    def _filled(self, block: Block, lengths: list[int], ends: Tensor | None) -> AttentionState:
+        """Return the state of rows that have been appended to, as the block's."""
+        block.filled[:] = lengths
+        chains = tuple((Piece(block, row, length),) for row, length in enumerate(lengths))
+        return AttentionState(chains, ends, self.room)
+
+    def _own_block(self, ends: Sequence[int]) -> Block | None:
+        """Return the block in which all rows can be continued in place up to their ends, if there is one."""
+        block = self._block()
+        if block is None or block.filled != self.lengths or max(ends) > block.k.shape[2]:
+            return None
+        return block
+
+    def _block(self) -> Block | None:
+        """Return the block that consists of the rows, in order, if there is one."""
+        if not self.chains or not self.chains[0]:
             return None
         block = self.chains[0][0].block
-        if block.filled != lengths or max(lengths) >= block.k.shape[2]:
+        if len(block.filled) != len(self.chains):
             return None
         for row, chain in enumerate(self.chains):
             if len(chain) != 1 or chain[0].block is not block or chain[0].slot != row:
@@ -185,6 +240,11 @@ class AttentionState:
             for piece in self._longest_pieces()
             for tensor in (piece.k, piece.v)
         }
+
+    def allocations(self) -> dict[int, int]:
+        """Return the bytes of the memory that holds keys and values by its address, spare room included."""
+        storages = [t.untyped_storage() for p in self._longest_pieces() for t in (p.block.k, p.block.v)]
+        return {storage.data_ptr(): storage.nbytes() for storage in storages}
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state for the disk, what rows share only once.
@@ -263,17 +323,27 @@ def _piece(k: Tensor, v: Tensor, *, copy: bool = False) -> Piece:
     return Piece(Block(k[None], v[None], [k.shape[1]]), 0, k.shape[1])
 
 
-def _gathered(chains: Sequence[Chain], lengths: Sequence[int], k: Tensor, v: Tensor) -> Block:
-    """Copy the rows into one new block with spare room for tensors such as k and v [kv_heads, n, dim]."""
-    longest = max(lengths)
-    capacity = longest + max(_SPARE_TOKENS, longest // 8)
-    # Zeros: what stands behind a shorter row is multiplied by a weight of zero, and must be a number.
-    k = k.new_zeros((len(chains), k.shape[0], capacity, k.shape[2]))
-    v = v.new_zeros((len(chains), v.shape[0], capacity, v.shape[2]))
+def _gathered(chains: Sequence[Chain], ends: Sequence[int], k: Tensor, v: Tensor, room: int) -> Block:
+    """Copy the rows into one new block for tensors such as k and v [kv_heads, n, dim].
+
+    Args:
+        chains: the rows as they are.
+        ends: their lengths after what the caller writes next.
+        k: a tensor of the keys' kind.
+        v: a tensor of the values' kind.
+        room: tokens that were asked for; less than the ends if none were, or too few.
+    """
+    longest = max(ends)
+    capacity = room if room >= longest else longest + max(_SPARE_TOKENS, longest // 8)
+    k = k.new_empty((len(chains), k.shape[0], capacity, k.shape[2]))
+    v = v.new_empty((len(chains), v.shape[0], capacity, v.shape[2]))
+    for block in (k, v):
+        # Zeros: what stands behind a shorter row is multiplied by a weight of zero, and must be a number.
+        block[:, :, min(ends) :] = 0
     for row, chain in enumerate(chains):
         start = 0
         for piece in chain:
             k[row, :, start : start + piece.length] = piece.k
             v[row, :, start : start + piece.length] = piece.v
             start += piece.length
-    return Block(k, v, list(lengths))
+    return Block(k, v, [sum(piece.length for piece in chain) for chain in chains])

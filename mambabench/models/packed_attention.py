@@ -76,7 +76,7 @@ class PackedAttention:
         device: of the queries.
         keep: rows whose states are wanted, in this order; null for all.
         consume: whether the state is given up. One token for each row then goes in place, see
-            `AttentionState.grown`.
+            `AttentionState.grown`, as it does where room was asked for.
     """
 
     def __init__(
@@ -95,7 +95,9 @@ class PackedAttention:
         self._device = device
         self._keep = keep
         keeps_all = keep is None or list(keep) == list(range(len(lengths)))
-        self._grows = consume and keeps_all and before is not None and max(lengths) == 1
+        self._grows = (
+            keeps_all and before is not None and max(lengths) == 1 and (consume or before.has_reserved_place)
+        )
         self._groups = [] if self._grows else self._plan(None if before is None else before.chains)
         self._bands: dict[tuple[int | None, torch.dtype], Tensor] = {}
 

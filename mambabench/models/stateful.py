@@ -54,6 +54,18 @@ class LayerState(Protocol):
         """Return the bytes in use of each piece of memory by its address: what is shared counts once."""
         ...
 
+    def allocations(self) -> Mapping[int, int]:
+        """Return the bytes of each whole piece of memory by its address, spare room included."""
+        ...
+
+    def reserve(self, tokens: int) -> Self:
+        """Return the state of rows that are going to see so many tokens; see `State.reserve`."""
+        ...
+
+    def reclaim(self) -> None:
+        """Give up whatever went on from this state; see `State.reclaim`."""
+        ...
+
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return the state as named tensors, for the disk."""
         ...
@@ -158,6 +170,18 @@ class RecurrentState:
             for t in tensors.distinct()
         }
 
+    def allocations(self) -> dict[int, int]:
+        """Return the bytes of the memory that holds the rows' tensors by its address."""
+        storages = [t.untyped_storage() for tensors in self.named.values() for t in tensors.distinct()]
+        return {storage.data_ptr(): storage.nbytes() for storage in storages}
+
+    def reserve(self, tokens: int) -> RecurrentState:
+        """Return the state: it does not grow."""
+        return self
+
+    def reclaim(self) -> None:
+        """Do nothing: what goes on from this state has tensors of its own."""
+
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return copies of all rows by name, each [rows, ...]."""
         return {name: tensors.stacked() for name, tensors in self.named.items()}
@@ -194,6 +218,30 @@ class State:
             for address, size in layer.storages().items():
                 found[address] = max(size, found.get(address, 0))
         return sum(found.values())
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Bytes of the memory that is held, with the room for tokens to come that `nbytes` leaves out."""
+        found: dict[int, int] = {}
+        for layer in self.layers:
+            found |= layer.allocations()
+        return sum(found.values())
+
+    def reserve(self, tokens: int) -> State:
+        """Return the state of rows that are going to see so many tokens each, what they saw included.
+
+        What grows with them is then written where there is room for all, and not moved on the way. Only
+        rows that have seen nothing begin there at once; the hint ends with `select`, `gather` and `concat`.
+        """
+        return State(self.lengths, tuple(layer.reserve(tokens) for layer in self.layers))
+
+    def reclaim(self) -> None:
+        """Give up every state that went on from this one, so that its rows' room is free again.
+
+        Nothing of this state changes. States that went on from it must not be used any more.
+        """
+        for layer in self.layers:
+            layer.reclaim()
 
     def select(self, rows: Sequence[int]) -> State:
         """Return the given rows in the given order, each as often as it is named."""

@@ -17,6 +17,7 @@ from mambabench.bench.graphs import WARM_CALLS, GraphDecoder
 from mambabench.bench.shipped import TransformersDecoder
 from mambabench.bench.sizes import sizes_of
 from mambabench.errors import CertificateError
+from mambabench.models import attention_state
 from mambabench.models.base import LoadedModel, SamplingOptions
 from mambabench.models.load import check, load
 from mambabench.models.locate import locate
@@ -125,6 +126,28 @@ def test_rewinding_repeats_the_decoding(model: LoadedModel, attention: str, arm:
     first = continued(decoder, ids)
     for _ in range(2):
         assert continued(decoder, decoder.rewind()) == first == expected(model)
+
+
+@pytest.mark.parametrize("chunk", [None, 4, 1])
+def test_a_cache_whose_length_is_known_is_never_moved(
+    model: LoadedModel, attention: str, chunk: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither by a first step, nor by one after `keep` or `rewind`, and it is as large as it will be."""
+    decoder = build_decoder(model, arm="eager", attention=attention, prefill_chunk_tokens=chunk)
+    assert isinstance(decoder, StatefulDecoder)
+    decoder.prepare(batch_size=B, prompt_len_tokens=L, gen_len_tokens=N)
+    ids = decoder.prefill(prompts(model))
+    gathered: list[object] = []
+    monkeypatch.setattr(attention_state, "_gathered", gathered.append)
+    decoder.keep()
+    held, used = decoder.allocated_bytes(), decoder.state_bytes()
+    for _ in range(3):
+        assert continued(decoder, ids) == expected(model)
+        assert decoder.allocated_bytes() == decoder.state_bytes() == held
+        ids = decoder.rewind()
+        assert decoder.state_bytes() == used
+    assert gathered == []
+    assert (used < held) == (attention != "none")
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 9, 100])

@@ -118,6 +118,62 @@ def test_growing_copies_the_rows_rarely() -> None:
     assert _bytes(state) == 407 * TOKEN_BYTES
 
 
+def _reserved(lengths: list[int], tokens: int) -> AttentionState:
+    k, v, starts = _new(lengths)
+    empty = AttentionState(((),) * len(lengths)).reserve(tokens)
+    assert empty.allocations() == {}
+    return AttentionState.kept(empty, k, v, starts)
+
+
+def test_rows_with_room_are_never_moved() -> None:
+    state, plain = _reserved([5, 2], 40), AttentionState.kept(None, *_new([5, 2]))
+    block = state.chains[0][0].block
+    assert sum(state.allocations().values()) == 2 * 40 * TOKEN_BYTES
+    assert _same(state, plain)
+    # In pieces, as a long prompt comes, and token by token.
+    k, v, starts = _new([10, 8], seed=1)
+    state, plain = AttentionState.kept(state, k, v, starts), AttentionState.kept(plain, k, v, starts)
+    for seed in range(25):
+        assert state.has_reserved_place
+        k, v, _ = _new([1, 1], seed=seed)
+        state, plain = _grown(state, k, v), _grown(plain, k, v)
+        assert {piece.block for chain in state.chains for piece in chain} == {block}
+    assert state.lengths == [40, 35]
+    assert _same(state, plain)
+    assert _bytes(state) == 75 * TOKEN_BYTES
+    assert sum(state.allocations().values()) == 2 * 40 * TOKEN_BYTES
+    # One more than was asked for.
+    assert not state.has_reserved_place
+    k, v, _ = _new([1, 1], seed=99)
+    assert _same(_grown(state, k, v), _grown(plain, k, v))
+
+
+def test_room_is_taken_back_for_another_continuation() -> None:
+    state = _reserved([5, 2], 8)
+    kept = [_content(chain) for chain in state.chains]
+    block = state.chains[0][0].block
+    for seed in (1, 2):
+        assert state.has_reserved_place
+        k, v, _ = _new([1, 1], seed=seed)
+        after = _grown(state, k, v)
+        assert not state.has_reserved_place
+        assert after.chains[1][0].block is block
+        assert torch.equal(joined(after.chains[1])[0], torch.cat([kept[1][0], k[:, 1:]], 1))
+        state.reclaim()
+        for chain, (k, v) in zip(state.chains, kept, strict=True):
+            assert torch.equal(joined(chain)[0], k)
+            assert torch.equal(joined(chain)[1], v)
+    # Rows that are not a block's have nothing to take back.
+    state.select([1, 0]).reclaim()
+    assert block.filled == [5, 2]
+
+
+def test_what_is_longer_than_was_asked_for_is_kept_nevertheless() -> None:
+    state = _reserved([5, 2], 4)
+    assert _same(state, AttentionState.kept(None, *_new([5, 2])))
+    assert sum(state.allocations().values()) == 7 * TOKEN_BYTES
+
+
 def test_a_row_without_tokens_can_begin() -> None:
     empty = AttentionState(((), ()))
     assert empty.lengths == [0, 0]
@@ -152,12 +208,17 @@ def test_a_state_is_a_value(data: st.DataObject) -> None:
     """Random histories against rows that are plain tensors, and the way over the disk."""
     lengths = data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))
     k, v, starts = _new(lengths)
-    state = AttentionState.kept(None, k, v, starts)
+    room = data.draw(st.sampled_from([0, 3, 12, 40]))
+    state = AttentionState.kept(AttentionState(((),) * len(lengths)).reserve(room), k, v, starts)
     plain = [(k[:, a:b], v[:, a:b]) for a, b in pairwise(starts)]
     for step in range(data.draw(st.integers(1, 5))):
         rows = data.draw(st.lists(st.integers(0, state.rows - 1), min_size=1, max_size=4))
         old, copy = state, [_content(chain) for chain in state.chains]
-        state, plain = state.select(rows), [plain[row] for row in rows]
+        if data.draw(st.booleans()):
+            rows = list(range(state.rows))
+        else:
+            state = state.select(rows)
+        plain = [plain[row] for row in rows]
         if data.draw(st.booleans()):
             k, v, starts = _new([1] * len(rows), seed=step + 1)
             state = _grown(state, k, v)

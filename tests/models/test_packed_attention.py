@@ -97,6 +97,8 @@ def test_any_rows(data: st.DataObject) -> None:
     if data.draw(st.booleans()):
         lengths = [1] * len(lengths)
     consume = data.draw(st.booleans())
+    if before is not None:
+        before = before.reserve(data.draw(st.sampled_from([0, 40])))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(packed_attention._CALL_PAIRS, "cpu", call_pairs)
         patch.setattr(packed_attention, "_BLOCK_TOKENS", data.draw(st.sampled_from([3, 512])))
