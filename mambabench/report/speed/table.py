@@ -55,6 +55,8 @@ class SpeedRow:
     """What limits the figures; keys of `speed_flags.ADVICE`."""
     requested_bytes: int | None = None
     """The allocation that failed, of the first process that ran out of memory."""
+    allocated_bytes: int | None = None
+    """What that process held then."""
     ttft_s: Estimate | None = None
     tpot_s: Estimate | None = None
     e2e_s: Estimate | None = None
@@ -230,6 +232,7 @@ def _row(
             n_processes=n_processes,
         ),
         requested_bytes=next((r.requested_bytes for r in records if r.status == "oom"), None),
+        allocated_bytes=next((r.allocated_bytes for r in records if r.status == "oom"), None),
         ttft_s=ttft_s,
         tpot_s=tpot_s,
         e2e_s=e2e_s,

@@ -29,12 +29,16 @@ _LONGEST_NAME = 30
 _STATE_WIDTHS = (20, 12)
 _WORDS = {"skipped_after_oom": "skipped after oom", "missing": "not measured yet"}
 _STYLE = {"ok": "", "missing": "dim", "skipped_after_oom": "dim", "unsupported": "dim"}
-_DROPPED_FIRST = ("ITL\np90", "transient", "prefill\n% max", "peak", "expected", "% host\nwait", "spread")
+_DROPPED_FIRST = (
+    "reserved", "process", "ITL\np90", "transient", "prefill\n% max", "peak", "expected", "% host\nwait",
+    "spread", "weights", "state\nand KV",
+)  # fmt: skip
 """Columns that a narrow terminal has no room for."""
 
 _LEGEND = {
     "TTFT": "TTFT: time to first token",
-    "TPOT": "TPOT: mean time of each later one",
+    "TPOT": "TPOT: mean time of each later one, from {depth} on",
+    "decode\ntok/s": "decode: tokens after the first, from {depth} on",
     "ITL\np90": "ITL p90: 90th percentile of single steps",
     "e2e\ntok/s": "e2e: prompt and all tokens together",
     "decode\nbytes/s": "bytes/s: of the text, which tokenizers cut differently",
@@ -46,6 +50,8 @@ _LEGEND = {
     "the pauses between launches in them",
     "transient": "transient: peak without weights and state",
     "expected": "expected: peak computed beforehand",
+    "reserved": "reserved: by the GPU's allocator, at most",
+    "process": "process: all that it took, libraries and GPU context with it",
 }
 
 Cell = Callable[["SpeedRow"], str]
@@ -76,9 +82,11 @@ def as_text(table: SpeedTable) -> str:
 
 
 def outcome(row: SpeedRow) -> str:
-    """Say in a few words what became of a point; a memory that ran out by what was asked for."""
+    """Say in a few words what became of a point; a memory that ran out by what was asked for, or was held."""
     if row.status == "oom" and row.requested_bytes is not None:
         return f"oom: wanted {size(row.requested_bytes)}"
+    if row.status == "oom" and row.allocated_bytes is not None:
+        return f"oom at {size(row.allocated_bytes)}"
     return _WORDS.get(row.status, row.status.replace("_", " "))
 
 
@@ -186,10 +194,12 @@ def _figures(table: SpeedTable) -> list[Column]:
         shown: tuple[str, ...] = ("peak_bytes", "ttft_s", "decode_tokens_per_s")
         columns = [
             ("peak memory", lambda r: _estimate(r.peak_bytes, size)),
-            ("weights", lambda r: "" if r.memory is None else size(r.memory.weights_bytes)),
-            ("state\nand KV", lambda r: "" if r.memory is None else size(r.memory.state_bytes)),
-            ("transient", lambda r: "" if r.memory is None else size(r.memory.transient_bytes)),
+            ("weights", lambda r: _bytes(r.memory and r.memory.weights_bytes)),
+            ("state\nand KV", lambda r: _bytes(r.memory and r.memory.state_bytes)),
+            ("transient", lambda r: _bytes(r.memory and r.memory.transient_bytes)),
             ("expected", lambda r: _expected(table, r)),
+            ("reserved", lambda r: _bytes(r.memory and r.memory.peak_reserved_bytes)),
+            ("process", lambda r: _bytes(r.memory and r.memory.peak_process_bytes)),
             ("TTFT", lambda r: _estimate(r.ttft_s, seconds)),
             ("decode\ntok/s", lambda r: _estimate(r.decode_tokens_per_s, number)),
         ]
@@ -229,6 +239,10 @@ def _figures(table: SpeedTable) -> list[Column]:
 
 def _estimate(estimate: Estimate | None, write: Callable[[float], str]) -> str:
     return "" if estimate is None else write(estimate.value)
+
+
+def _bytes(value: int | None) -> str:
+    return "" if value is None else size(value)
 
 
 def _widest(row: SpeedRow, names: Sequence[str]) -> str:
@@ -274,8 +288,11 @@ def _marks(table: SpeedTable) -> dict[str, str]:
 def _notes(table: SpeedTable, console: Console, names: Sequence[str], left_out: Sequence[str]) -> None:
     """Print what all points have in common, what spread means, and the footnotes."""
     narrow = f"No room for {listed(list(left_out))}: a wider terminal shows more." if left_out else ""
-    legend = "; ".join(words for name, words in _LEGEND.items() if name in names)
-    for line in (_common(table), f"{legend}." if legend else "", _spread(table.rows), narrow):
+    prompts = {row.point.prompt_len_tokens for row in table.rows}
+    depth = f"depth {prompts.pop():,}" if len(prompts) == 1 else "the prompt's depth"
+    legend = "; ".join(words.format(depth=depth) for name, words in _LEGEND.items() if name in names)
+    lines = (_common(table), _run_by(table), f"{legend}." if legend else "", _spread(table.rows), narrow)
+    for line in lines:
         if line:
             console.print(line, style="dim")
     for line in _details(table):
@@ -317,6 +334,32 @@ def _common(table: SpeedTable) -> str:
         if len(values) == 1:
             words.append(phrase.format(values.pop()))
     return f"All: {', '.join(words)}." if words else ""
+
+
+def _run_by(table: SpeedTable) -> str:
+    """Say what computed each model, arm by arm where arms differ in it."""
+    parts = []
+    for model in table.models:
+        found: dict[str, list[str]] = {}
+        rows = [row for row in table.rows if row.point.model == model]
+        attentions = {row.point.attention for row in rows}
+        for row in rows:
+            if words := _path(row):
+                attention = f" with {row.point.attention} attention" if len(attentions) > 1 else ""
+                found.setdefault(words, []).append(f"{row.point.arm} arm{attention}")
+        named = {words: list(dict.fromkeys(arms)) for words, arms in found.items()}
+        whole = len(named) == 1
+        said = [words if whole else f"{words} ({', '.join(arms)})" for words, arms in named.items()]
+        parts += [f"{model}: {', '.join(said)}"] if said else []
+    return f"Run by {'; '.join(parts)}." if parts else ""
+
+
+def _path(row: SpeedRow) -> str:
+    # Libraries are named by their first word, which most paths begin with.
+    library = row.implementation.partition(" ")[0]
+    if not row.kernel_path or row.kernel_path.startswith(library):
+        return row.kernel_path or row.implementation
+    return f"{library} {row.kernel_path}"
 
 
 def _spread(rows: Sequence[SpeedRow]) -> str:

@@ -31,7 +31,10 @@ def cost_words(table: SpeedTable, field: Field) -> list[str]:
 def _cost(row: SpeedRow) -> str:
     parts = []
     if row.peak_bytes is not None:
-        parts.append(f"{with_interval(row.peak_bytes, size)} peak")
+        # Processes mostly agree in memory, and then there is no range to speak of.
+        alike = size(row.peak_bytes.low) == size(row.peak_bytes.high)
+        peak = size(row.peak_bytes.value) if alike else with_interval(row.peak_bytes, size)
+        parts.append(f"{peak} peak")
     if row.decode_tokens_per_s is not None:
         parts.append(f"{with_interval(row.decode_tokens_per_s, number, ' tokens/s')}")
     if row.status == "oom":

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from speed_records import MAMBA, PYTHIA, ceilings, failed, point, sweep
+from speed_records import MAMBA, PYTHIA, ceilings, failed, point, replicate, sweep
 
 from mambabench.bench.sizes import sizes_of
 from mambabench.models.locate import locate
@@ -89,7 +89,8 @@ def test_failures_are_words_and_their_details_stand_below(monkeypatch: pytest.Mo
     records = [
         *sweep(models=[MAMBA], prompt_lens=(128,)),
         failed(point(PYTHIA, 1024)),
-        failed(point(PYTHIA, 512), requested_bytes=None, detail="no memory left"),
+        failed(point(PYTHIA, 512), requested_bytes=None, allocated_bytes=567_000_000, detail="no room"),
+        failed(point(PYTHIA, 700), requested_bytes=None, allocated_bytes=None, detail="no room"),
         failed(point(PYTHIA, 2048), 0, "timeout", detail="after 60 s"),
         failed(point(PYTHIA, 4096), 0, "skipped_after_oom", detail="prompt 1,024 ran out of memory"),
         failed(point(PYTHIA, 8192), 0, "unsupported", detail="positions end\nat 2,048 [red]x[/red]"),
@@ -100,6 +101,7 @@ def test_failures_are_words_and_their_details_stand_below(monkeypatch: pytest.Mo
     assert lines[0] == "a sweep   PARTIAL: not everything has been measured"
     states = [" ".join(row[2:]) for row in rows_of(lines)[1:]]
     assert states == [
+        "oom at 567 MB",
         "oom",
         "oom: wanted 6.7 GB",
         "timeout",
@@ -172,6 +174,51 @@ def test_memory_that_was_timed_shows_times(monkeypatch: pytest.MonkeyPatch) -> N
     assert row[-4:] == ["1.00", "s", "33.3", "ok"]
     untimed = sweep("memory", [MAMBA], prompt_lens=(990,), processes=1, repeats=0)
     assert "TTFT" not in as_text(table(untimed))
+
+
+def test_timed_memory_of_several_attentions_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = [point(PYTHIA, n, gen_len=100, attention=a) for a in ("sdpa", "eager") for n in (8192, 10_240)]
+    made = [replicate(PYTHIA, at, n, kind="memory", repeats=9, **EXACT) for at in ways for n in range(2)]
+    lines = printed(table(made), 80, monkeypatch)
+    assert not any("\u2026" in text for text in lines)
+    assert [row[:5] for row in rows_of(lines)[1::2]] == [
+        ["pythia-160m", a, "10,240", "1.62", "GB"] for a in ("sdpa", "eager")
+    ]
+
+
+def test_memory_beside_the_peak_is_shown_where_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    (record,) = sweep("memory", [MAMBA], prompt_lens=(1000,), processes=1, repeats=0)
+    assert record.memory is not None
+    reserved = record.memory.model_copy(update={"peak_reserved_bytes": 612_000_000})
+    built = table([record.model_copy(update={"memory": reserved})])
+    wide, narrow = printed(built, 120, monkeypatch), printed(built, 60, monkeypatch)
+    (row,) = rows_of(wide)
+    # The process: peak of 539 MB and 300 MB before.
+    assert row[-5:] == ["612", "MB", "839", "MB", "ok"]
+    text = " ".join(narrow)
+    assert "No room for reserved, process" in text
+    assert "612" not in text
+
+
+def test_what_computed_each_model_stands_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    arms: Any = {"prompt_lens": (128,), "processes": 1}
+    ours = {"implementation": "mambabench MambaModel", "kernel_path": "mambabench compiled scan"}
+    theirs = {"implementation": "transformers MambaForCausalLM", "kernel_path": "transformers torch loop"}
+    cache = {"implementation": "mambabench AttentionModel", "kernel_path": "torch sdpa, packed"}
+    one = [*sweep(models=[MAMBA], **arms, **ours), *sweep(models=[PYTHIA], **arms, **cache)]
+    said = "Run by mamba-130m: mambabench compiled scan{}; pythia-160m: mambabench torch sdpa, packed."
+    assert said.format("") in printed(table(one), 120, monkeypatch)
+    two = [*one, *sweep(models=[MAMBA], arms=("shipped",), **arms, **theirs)]
+    both = " (eager arm), transformers torch loop (shipped arm)"
+    assert said.format(both) in " ".join(" ".join(printed(table(two), 120, monkeypatch)).split())
+    assert "Run by" not in as_text(table([failed(point())]))
+
+
+def test_the_depth_of_decoding_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = as_text(table(sweep("throughput", prompt_lens=(2048,), processes=1)))
+    assert "from depth 2,048 on" in one.replace("\n", " ")
+    two = as_text(table(sweep("latency", prompt_lens=(128, 2048), processes=1)))
+    assert "from the prompt's depth on" in two.replace("\n", " ")
 
 
 def test_attention_is_a_column_for_a_model_run_with_several(monkeypatch: pytest.MonkeyPatch) -> None:

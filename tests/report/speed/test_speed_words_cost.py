@@ -32,8 +32,8 @@ def test_peak_and_speed_stand_side_by_side_with_what_ran_out() -> None:
     ]
     # Steps of the second: 25 ms and 8 us a token at depths of 10,001 to 10,099, 105.4 ms on average.
     assert said(records) == [
-        "Memory and speed at prompt 10,000: mamba-130m: 719 MB (one process) peak, 33.3 tokens/s (one "
-        "process); pythia-160m with sdpa attention: 1.59 GB (one process) peak, 9.49 tokens/s (one process); "
+        "Memory and speed at prompt 10,000: mamba-130m: 719 MB peak, 33.3 tokens/s (one "
+        "process); pythia-160m with sdpa attention: 1.59 GB peak, 9.49 tokens/s (one process); "
         "pythia-160m with eager attention: out of memory."
     ]
 
