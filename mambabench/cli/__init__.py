@@ -91,7 +91,12 @@ def main() -> None:
     _open_closed_streams()
     _quiet_libraries()
     _let_threads_sleep()
-    sys.exit(_run(sys.argv[1:]))
+    code = _run(sys.argv[1:])
+    if code == EXIT_INTERRUPTED:
+        # One more while Python takes itself down would end it by the signal instead of by the exit code.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def _run(args: list[str]) -> int:

@@ -92,6 +92,22 @@ def test_an_interruption_of_generated_code_ends_with_the_same_exit_code(tmp_path
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_an_interruption_while_python_ends_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text(
+        "import atexit, os\nfrom mambabench import cli\n"
+        "class Last:\n"
+        "    def __del__(self, kill=os.kill, me=os.getpid()): kill(me, 2)\n"
+        "last = Last()\n"
+        "atexit.register(os.kill, os.getpid(), 2)\n"
+        "cli._invoke = lambda args: os.kill(os.getpid(), 2)\n"
+        "cli.main()\n"
+    )
+    program = [sys.executable, "-m", "interrupted"]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.slow
 def test_two_writers_and_an_interrupted_run_that_goes_on(
     tmp_path: Path,
