@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import ConfigDict
+
 from mambabench.schema import SCHEMA_VERSION, CertificateRecord, Record
 
 SweepKind = Literal["latency", "throughput", "memory"]
@@ -45,6 +47,8 @@ class PointRecord(Record):
 
 class RepeatRecord(Record):
     """One timed repeat. Times are of the host's clock, after the device has finished, unless said."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     ttft_s: float | None
     """From ids on the device to the first generated id on the host; null when decoding alone was repeated."""

@@ -265,6 +265,12 @@ def _render(outcome: SpeedOutcome, options: SpeedOptions, drawn: list[Path], *, 
     render(outcome.table)
     for line in (*words, *outcome.notes, *(f"plot: {path}" for path in drawn)):
         click.echo(line)
-    possible = any(r.status != "unsupported" for r in outcome.replicates)
-    why = "complete before; nothing was measured" if possible else "no point can be measured here"
-    click.echo(f"run: {outcome.path}{'' if outcome.n_measured else f' ({why})'}")
+    click.echo(f"run: {outcome.path}{_unmeasured(outcome)}")
+
+
+def _unmeasured(outcome: SpeedOutcome) -> str:
+    if outcome.n_measured or outcome.failed:
+        return ""
+    if all(record.status == "unsupported" for record in outcome.replicates):
+        return " (no point can be measured here)"
+    return " (complete before; nothing was measured)"

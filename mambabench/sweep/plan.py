@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mambabench.bench import devices
@@ -185,10 +186,11 @@ def _weights(refs: Sequence[ModelRef], options: SpeedOptions) -> tuple[WeightsKi
     absent = [ref for ref in refs if not _weights_are_here(ref)]
     if not absent:
         return "pretrained", ["weights: pretrained, as they are on this machine"]
+    fetching = " (`--weights pretrained` fetches them)" if all(ref.path is None for ref in absent) else ""
     names = ", ".join(ref.name for ref in absent[:3]) + (", ..." if len(absent) > 3 else "")
     return "random", [
         f"weights: random with seed {options.seed}, since those of {names} are not on this machine; speed "
-        "and memory hardly depend on them (`--weights pretrained` fetches them)"
+        f"and memory hardly depend on them{fetching}"
     ]
 
 
@@ -202,8 +204,15 @@ def _weights_are_here(ref: ModelRef) -> bool:
     try:
         inspect_path(ref.path, need_weights=True)
     except CheckpointError:
+        # Damaged weights are not absent ones: figures of others would not be asked for.
+        if _holds_weights(ref.path):
+            raise
         return False
     return True
+
+
+def _holds_weights(path: Path) -> bool:
+    return any(True for pattern in ("*.safetensors", "*.bin") for _ in path.glob(pattern))
 
 
 def _check_budget(

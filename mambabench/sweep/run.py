@@ -88,6 +88,8 @@ class _Sweep:
         self._notes = list(plan.notes)
         fingerprints = {step: plan.fingerprint(step) for step in plan.steps}
         self._fingerprints = fingerprints
+        # A damaged file of either kind shows now, not after hours.
+        run.ceilings()
         stored = {record.fingerprint: record for record in run.replicates()}
         self._records = {f: stored[f] for f in fingerprints.values() if f in stored}
         self._certificates: dict[str, CertificateRecord | None] = {

@@ -216,6 +216,61 @@ def test_a_large_plan_is_laid_out_at_once(capsys: pytest.CaptureFixture[str]) ->
     assert [step["point"] for step in document["order"][:4000]] == list(range(4000))
 
 
+def test_damaged_weights_are_not_replaced_by_random_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tiny_mamba(tmp_path / "mine") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:500])
+    capsys.readouterr()
+    args = ["latency", "--model", str(weights.parent), "--device", "cpu", "--dry-run"]
+    assert _run(args) == 4
+    assert "model.safetensors' is damaged" in capsys.readouterr().err
+    assert _run([*args, "--weights", "random"]) == 0
+    weights.unlink()
+    capsys.readouterr()
+    assert _run(args) == 0
+    out = capsys.readouterr().out
+    assert "weights: random with seed 0, since those of mine are not on this machine" in out
+    assert "fetches them" not in out
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("ceilings", "{"),
+        ("replicates", '{"schema_version": 99}'),
+        ("replicates", None),
+    ],
+)
+def test_a_damaged_file_of_a_run_shows_before_anything_is_measured(
+    standin: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    text: str | None,
+) -> None:
+    command = ["latency", *FAKE, "--prompt-len", "128", "--gen-len", "4", "--processes", "1", "--json"]
+    assert _run(command) == 0
+    (run,) = Path("results").iterdir()
+    (stored,) = (run / "replicates").iterdir()
+    if text is None:
+        text = json.dumps(
+            json.loads(stored.read_text()) | {"repeats": [{"ttft_s": float("nan"), "itl_s": []}]}
+        )
+    (run / kind / (stored.name if kind == "replicates" else "cpu-float32-0.json")).write_text(text)
+    if kind == "ceilings":
+        stored.unlink()
+    capsys.readouterr()
+    started = lambda *a, **k: pytest.fail("a process was started")  # noqa: E731
+    monkeypatch.setattr(mambabench.sweep.run, "run_child", started)
+    assert _run(command) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("error: results/")
+    assert "damaged" in line or "schema version 99" in line
+
+
 def test_a_long_name_leaves_room_for_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = tiny_mamba(tmp_path / ("long" * 50))
     assert _run(["memory", "--model", str(model), "--device", "cpu", "--dry-run"]) == 0
@@ -267,6 +322,7 @@ def test_a_point_that_fails_is_told_and_the_others_are_shown(
     command = ["latency", *FAKE, "--prompt-len", "128:512*2", "--gen-len", "4", "--processes", "1"]
     assert _run(command) == 3
     out, err = capsys.readouterr()
+    assert "nothing was measured" not in out
     assert "1 of 3 processes failed, first fake:prefill_ms=20,token_ms=4 256+4 eager: failed" in err
     assert "something is wrong" in err
     assert "run: " in out
