@@ -35,6 +35,9 @@ _BRANCH_TOKENS = (7, 4, 1)
 """Of the rows that go on from the trunk; several lengths, and one token for itself."""
 _OWN_TOKENS, _OWN_SPLIT = 6, 2
 """Of a row that shares nothing; its prefix is shorter than a convolution's window."""
+_MORE_ROWS = 8, 20
+"""Side by side token by token, besides one and two: a processor's programs for up to 4 rows, for up to 16,
+and for more differ from each other, and so may a GPU's."""
 _LONG_TOKENS, _LONG_COMPARED = 134, 8
 """A model that scans in chunks gets a row longer than the 128 tokens of ours, compared at its end."""
 _TEXT = (
@@ -132,13 +135,33 @@ def _from_a_state(stateful: StatefulModel, probe: Probe) -> Iterator[Answer]:
 
 
 def _token_by_token(stateful: StatefulModel, probe: Probe) -> Iterator[Answer]:
-    """Append one token at a time to a state that is given up, as generation does."""
-    rows, starts = [0, len(_BRANCH_TOKENS)], [_TRUNK_TOKENS, _OWN_SPLIT]
+    """Append one token at a time to states that are given up, as generation does, in batches of all sizes."""
+    own = len(_BRANCH_TOKENS)
+    yield from _steps(stateful, probe, [(0, _TRUNK_TOKENS)], _OWN_TOKENS - _OWN_SPLIT)
+    # Rows change places when others leave a batch.
+    pair = [(0, _TRUNK_TOKENS), (own, _OWN_SPLIT)]
+    yield from _steps(stateful, probe, pair, _OWN_TOKENS - _OWN_SPLIT, swap=2)
+    # Every place in a row has a state of its own, so that a few rows that are known exactly make many.
+    every = [(row, start) for row in (own, 0, 1) for start in range(1, len(probe.rows[row]) - 1)]
+    for rows in _MORE_ROWS:
+        # From all over the list, of which the parts are of equal depth.
+        yield from _steps(stateful, probe, [every[i * len(every) // rows] for i in range(rows)], 2)
+
+
+def _steps(
+    stateful: StatefulModel,
+    probe: Probe,
+    batch: Sequence[tuple[int, int]],
+    n_steps: int,
+    *,
+    swap: int | None = None,
+) -> Iterator[Answer]:
+    """Forward one token of each (row, its tokens before) at a time; turn the batch round before a step."""
+    rows, starts = [row for row, _ in batch], [start for _, start in batch]
     state = _prefixes(stateful, probe, rows, starts)
-    for step in range(_OWN_TOKENS - _OWN_SPLIT):
-        if step == 2:
-            # Rows change places when others leave a batch.
-            rows, starts, state = rows[::-1], starts[::-1], state.select([1, 0])
+    for step in range(n_steps):
+        if step == swap:
+            rows, starts, state = rows[::-1], starts[::-1], state.select(range(len(rows))[::-1])
         ends = [start + 1 for start in starts]
         answer, after = _forward(stateful, probe, rows, starts, state, stops=ends, consume=True)
         assert after is not None

@@ -109,8 +109,8 @@ def test_the_record_says_what_was_compared(family: str) -> None:
     record = measure(_model(family))
     assert [kind.kind for kind in record.kinds] == KINDS
     longer = 8 if family == "mamba2" else 0
-    assert [kind.n_tokens for kind in record.kinds] == [45 + longer, 16 + longer, 8]
-    assert record.n_tokens == 69 + 2 * longer
+    assert [kind.n_tokens for kind in record.kinds] == [45 + longer, 16 + longer, 68]
+    assert record.n_tokens == 129 + 2 * longer
     assert record.dtype == "float32"
     assert record.shipped_path.startswith("transformers ")
     for kind in record.kinds:
@@ -169,8 +169,9 @@ def test_a_lost_state_is_refused(family: str, dtype: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_swapped_rows_of_a_state_are_refused(family: str, dtype: str) -> None:
     def swapped(step: Any, ids: Any, lengths: Any, state: Any, **options: Any) -> Step:
-        rows = None if state is None else state.select([1, 0, *range(2, state.rows)])
-        return step(ids, lengths, rows, **options)
+        if state is not None and state.rows > 1:
+            state = state.select([1, 0, *range(2, state.rows)])
+        return step(ids, lengths, state, **options)
 
     assert list(_refused(_faulty(family, swapped, dtype))) == KINDS[1:]
 
@@ -230,6 +231,20 @@ def test_a_state_that_is_overwritten_when_lent_is_refused(family: str) -> None:
         return done
 
     assert list(_refused(_faulty(family, greedy))) == ["from a state"]
+
+
+@pytest.mark.parametrize("few", [0, 1, 4, 16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_mistake_in_batches_of_one_size_is_refused(family: str, few: int) -> None:
+    """A processor's programs for one row, a few, and many are not the same."""
+    many = {0: 1, 1: 4, 4: 16, 16: 64}[few]
+
+    def off(step: Any, ids: Any, lengths: Any, state: Any, **options: Any) -> Step:
+        done = step(ids, lengths, state, **options)
+        is_wrong = options.get("consume") and few < len(lengths) <= many
+        return Step(done.hidden * (1 + 2e-5), done.state) if is_wrong else done
+
+    assert list(_refused(_faulty(family, off))) == ["token by token"]
 
 
 @pytest.mark.parametrize("family", RECURRENT)
