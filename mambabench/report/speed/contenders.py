@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import combinations
 from math import log
 from statistics import geometric_mean
 from typing import TYPE_CHECKING
 
+from mambabench.report.speed.format import plural
 from mambabench.report.speed.medians import Figure, by_replicate, tpot_s, ttft_s
 from mambabench.speed_schema import Arm, Attention, PointRecord, ReplicateRecord
 from mambabench.stats.replicates import Estimate, paired_ratio
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 _BEST_ARM_FIRST: tuple[Arm, ...] = ("graph", "eager", "shipped", "sampled")
 _BEST_ATTENTION_FIRST: tuple[Attention, ...] = ("none", "flash", "sdpa", "eager")
+_APART_S = 3600.0
 _ALL_PAIRS_UP_TO = 3
 """Models; of more, only those with a state are compared with those with a cache."""
 
@@ -168,6 +171,28 @@ class Field:
                 found[setting] = paired_ratio(above, below)
         return found
 
+    def apart(self, a: Contender, b: Contender) -> str:
+        """Say so where most pairs of processes began more than an hour apart; empty where they did not.
+
+        Pairs far apart share neither clocks nor neighbours, and their ratios say nothing that unpaired ones
+        would not.
+        """
+        theirs = self._cells.get(b, {})
+        begun = [
+            (_began(one), _began(other))
+            for setting, records in self.cells(a).items()
+            for one in records
+            for other in theirs.get(setting, ())
+            if one.replicate == other.replicate
+        ]
+        gaps_s = [abs((x - y).total_seconds()) for x, y in begun if x is not None and y is not None]
+        far = sum(gap_s > _APART_S for gap_s in gaps_s)
+        if 2 * far <= len(gaps_s):
+            return ""
+        return (
+            f"; measured apart: {far:,} of {plural(len(gaps_s), 'pair')} began over an hour from each other"
+        )
+
     def name(self, contender: Contender) -> str:
         """Name a contender; with its attention or arm where several were measured."""
         several = len(self._attentions[contender.model]) > 1
@@ -187,6 +212,14 @@ class Field:
             words.append(f"chunks of {setting.prefill_chunk_tokens:,}")
         words += [str(getattr(setting, name)) for name in ("dtype", "device") if self._vary[name]]
         return ", ".join(words)
+
+
+def _began(record: ReplicateRecord) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(record.started_utc)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _split(point: PointRecord) -> tuple[Contender, Setting]:

@@ -55,14 +55,14 @@ def crossing_words(field: Field) -> list[str]:
                         head = f"{name}{', ' + where if where else ''}"
                         measured = places.format(f"{found.first:,.0f} to {found.last:,.0f}")
                         words = _crossing(measured, unit, found, field.name(a), field.name(b))
-                        said.append(f"{head}: {words}.")
+                        said.append(f"{head}: {words}{field.apart(a, b)}.")
     return said
 
 
 def pair_words(field: Field) -> list[str]:
     """Say for each pair of models how many times the one's time the other takes, over all settings."""
     return [
-        f"{name}: {_summary(field, ratios, field.name(a), field.name(b))}."
+        f"{name}: {_summary(field, ratios, field.name(a), field.name(b))}{field.apart(a, b)}."
         for a, b in field.pairs()
         for name, figure in FIGURES
         if (ratios := field.ratios(a, b, figure))
@@ -81,7 +81,8 @@ def arm_words(field: Field) -> list[str]:
         for name, figure in figures:
             ratios = field.ratios(other, base, figure)
             if ratios:
-                said.append(f"{name} of {other.model}: {_summary(field, ratios, *_sides(other, base))}.")
+                summary = _summary(field, ratios, *_sides(other, base))
+                said.append(f"{name} of {other.model}: {summary}{field.apart(other, base)}.")
     return said
 
 
@@ -217,8 +218,8 @@ def _gap(field: Field, a: Contender, b: Contender, lacking: list[Arm]) -> str:
     advice = f" What {_options(lacking)} would split off was not measured." if lacking else ""
     return (
         f"Gap in time per token at {field.at(best.setting)}: {slow.model} takes "
-        f"{with_interval(whole, times)} times {fast.model}'s in the {best.arm} arm, made of {product}."
-        f"{advice}"
+        f"{with_interval(whole, times)} times {fast.model}'s in the {best.arm} arm, made of {product}"
+        f"{field.apart(a, b)}.{advice}"
     )
 
 

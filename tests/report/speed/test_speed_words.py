@@ -160,6 +160,38 @@ def test_many_points_are_one_sentence_with_extremes_and_counts() -> None:
     assert sentence.endswith("at prompt 128; of 4 points, less at 2 and more at 2.")
 
 
+def begun(records: Sequence[ReplicateRecord], model: str, at: Sequence[str]) -> list[ReplicateRecord]:
+    """Return the records with other times at which the processes of one model began."""
+    return [
+        r.model_copy(update={"started_utc": at[r.replicate]}) if r.point.model == model else r
+        for r in records
+    ]
+
+
+def test_pairs_of_another_day_are_said_to_be_apart() -> None:
+    records = sweep(processes=3)
+    near, far = "2025-01-01T00:59:00Z", "2025-01-02T00:00:00+00:00"
+    apart = "; measured apart: 6 of 9 pairs began over an hour from each other."
+    found = said(begun(records, MAMBA.name, (near, far, far)), "Time")
+    # Two figures: who takes how many times the other's, and where they cross.
+    assert len(found) == 4
+    assert all(s.endswith(apart) for s in found)
+    assert not any("apart" in s for s in said(begun(records, MAMBA.name, (near, near, far))))
+    # Of two pairs nothing is known.
+    assert "of 3 pairs" in said(begun(records, MAMBA.name, ("", "yesterday", far)), "Time")[0]
+
+
+def test_arms_of_another_day_are_said_to_be_apart() -> None:
+    arms = sweep(models=[MAMBA], prompt_lens=(128,), arms=("eager", "shipped"), processes=1)
+    late = [
+        r.model_copy(update={"started_utc": "2025-01-01T01:00:01Z"}) if r.point.arm == "shipped" else r
+        for r in arms
+    ]
+    assert not any("apart" in s for s in said(arms))
+    for sentence in said(late, "Time"):
+        assert sentence.endswith("; measured apart: 1 of 1 pair began over an hour from each other.")
+
+
 def test_of_many_models_only_states_meet_caches() -> None:
     models = [MAMBA, replace(MAMBA, name="m2"), PYTHIA, replace(PYTHIA, name="p2")]
     found = said(sweep(models=models, prompt_lens=(128,), processes=1), "Time per token")
