@@ -3,7 +3,7 @@
     require_agreement(decoder, model, arm="graph")
 
 Random ids are forced upon the arm one by one, and the logits of each step are held against those of the
-shipped forward over the whole sequence.
+shipped forward over the whole sequence. Batches of several sizes are tried, since other programs run in them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 TOLERANCE = {"float32": 0.002, "float16": 0.02, "bfloat16": 0.15}
 """Largest disagreement by dtype. Rounding alone gives about 1e-5, 2e-3 and 2e-2 of models of usual depth."""
-ROWS, PROMPT_TOKENS, TOKENS = 2, 24, 16
+PROMPT_TOKENS = 24
+BATCHES = ((2, 16), (1, 4), (8, 4), (20, 4))
+"""(sequences, steps) of each. A processor has one program for a row, one for up to 4, one for up to 16 and
+one for more; libraries on a GPU choose by size, too."""
 
 
 def disagreement(decoder: Decoder, model: LoadedModel, ids: Tensor, *, prompt_len_tokens: int) -> float:
@@ -57,21 +60,24 @@ def disagreement(decoder: Decoder, model: LoadedModel, ids: Tensor, *, prompt_le
 
 
 def require_agreement(decoder: Decoder, model: LoadedModel, *, arm: str, seed: int = 0) -> float:
-    """Check an arm on random ids and return its disagreement.
+    """Check an arm on random ids and return its disagreement, the largest of all batches.
 
     Raises:
         CertificateError: the arm computes something else than the model as shipped.
     """
     generator = torch.Generator().manual_seed(seed)
-    shape = (ROWS, PROMPT_TOKENS + TOKENS)
-    ids = torch.randint(decoder.vocab_size, shape, generator=generator).to(decoder.device)
-    found = disagreement(decoder, model, ids, prompt_len_tokens=PROMPT_TOKENS)
     bar = TOLERANCE[str(model.record.dtypes.get("matmul", "float32"))]
-    # NaN must not pass.
-    if not found <= bar:
-        raise CertificateError(
-            f"{model.record.name}: the logits of the {arm} arm are {found:.2g} standard deviations from "
-            f"those of the shipped forward, more than {bar:g}",
-            hint="Its figures would be those of another computation. `--no-verify` insists on them.",
-        )
-    return found
+    worst = 0.0
+    for rows, steps in BATCHES:
+        shape = (rows, PROMPT_TOKENS + steps)
+        ids = torch.randint(decoder.vocab_size, shape, generator=generator).to(decoder.device)
+        found = disagreement(decoder, model, ids, prompt_len_tokens=PROMPT_TOKENS)
+        # NaN must not pass.
+        if not found <= bar:
+            raise CertificateError(
+                f"{model.record.name}: the logits of the {arm} arm are {found:.2g} standard deviations from "
+                f"those of the shipped forward in a batch of {rows}, more than {bar:g}",
+                hint="Its figures would be those of another computation. `--no-verify` insists on them.",
+            )
+        worst = max(worst, found)
+    return worst

@@ -236,6 +236,23 @@ def test_an_arm_that_agrees_passes(model: LoadedModel, attention: str) -> None:
     assert require_agreement(replayed(model, attention), model, arm="graph") < 1e-4
 
 
+@pytest.mark.parametrize("wrong", [1, 2, 8, 20])
+def test_an_arm_that_is_wrong_in_one_size_of_batch_is_refused(
+    model: LoadedModel, attention: str, wrong: int
+) -> None:
+    decoder = build_decoder(model, arm="eager", attention=attention)
+
+    class Off(StatefulDecoder):
+        def step(self, ids: torch.Tensor) -> torch.Tensor:
+            chosen = super().step(ids)
+            self.logits = self.logits * 1.01 if len(ids) == wrong else self.logits
+            return chosen
+
+    decoder.__class__ = Off
+    with pytest.raises(CertificateError, match=f"in a batch of {wrong},"):
+        require_agreement(decoder, model, arm="eager")
+
+
 def test_an_arm_with_a_wrong_state_is_refused(model: LoadedModel, attention: str) -> None:
     """Each step forgets what came before it."""
     decoder = build_decoder(model, arm="eager", attention=attention)
