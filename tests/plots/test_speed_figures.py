@@ -162,8 +162,8 @@ def test_ceilings_are_those_that_shares_are_of() -> None:
             if row.decode_tokens_per_s and row.decode_ceiling_share:
                 expected = row.decode_tokens_per_s.value / row.decode_ceiling_share.value
                 assert ceilings[row.point.batch_size] == pytest.approx(expected, rel=1e-9)
-        # The sheet says 60 GB/s, the copy reached 20.
-        np.testing.assert_allclose(by_sheet.get_ydata(), np.array(by_copy.get_ydata()) * 3, rtol=1e-12)
+        # The sheet says 60 GB/s, the copy reached 21 at best.
+        np.testing.assert_allclose(by_sheet.get_ydata(), np.array(by_copy.get_ydata()) * 60 / 21, rtol=1e-12)
         assert by_copy.get_color() == line(axes, model).get_color()
 
 

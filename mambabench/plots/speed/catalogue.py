@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mambabench.plots.speed.looks import LINE_STYLES
@@ -103,7 +102,7 @@ def _ceiling(table: SpeedTable, x: Axis, series: Series, *, measured: bool) -> t
 def _bytes_per_s(table: SpeedTable, device: str, *, measured: bool) -> float | None:
     here = [c for c in table.ceilings if c.device == device]
     if measured:
-        figures: Sequence[float] = [figure for c in here for figure in c.copy_bytes_per_s]
-    else:
-        figures = [c.sheet_bytes_per_s for c in here if c.sheet_bytes_per_s is not None]
+        # The best, as in the table.
+        return max((figure for c in here for figure in c.copy_bytes_per_s), default=None)
+    figures = [c.sheet_bytes_per_s for c in here if c.sheet_bytes_per_s is not None]
     return statistics.median(figures) if figures else None

@@ -35,6 +35,7 @@ EMULATED = "emulated memory budget"
 NOT_POSITIVE = "a figure not above zero"
 ABOVE_CEILING = "above the measured ceiling"
 BUSY = "busy machine"
+CEILINGS_UNSTEADY = "ceilings unsteady"
 NOT_CERTIFIED = "certificate failed"
 INCOMPLETE = "processes missing"
 
@@ -54,6 +55,7 @@ ADVICE: dict[str, str] = {
     EMULATED: "bounds CUDA's allocator or, on a CPU, resident memory; leave `--memory-budget` out for all",
     NOT_POSITIVE: "lost in noise; net energy is shown as it is, others are left out; raise `--gen-len`",
     ABOVE_CEILING: "caches beat the copy or product, or both were slowed; raise `--processes`",
+    CEILINGS_UNSTEADY: "the best copy or product of one round is over 10% off another's; quieten the machine",
     BUSY: "other programs were running when a process began; stop them and run again with `--processes 6`",
     NOT_CERTIFIED: "the forward disagrees with its reference; believe nothing of it, try `--arm shipped`",
     INCOMPLETE: "not all processes of the point have run; the same command finishes the sweep",
@@ -72,6 +74,7 @@ def flags_of(
     records: Sequence[ReplicateRecord],
     *,
     above_ceiling: bool = False,
+    ceilings_unsteady: bool = False,
     n_cores: int | None = None,
     n_processes: int | None = None,
 ) -> tuple[str, ...]:
@@ -81,6 +84,7 @@ def flags_of(
         point: what was measured.
         records: its processes.
         above_ceiling: whether it did more than the measured ceilings allow.
+        ceilings_unsteady: whether rounds of measuring these differ.
         n_cores: of the machine, against which its load is judged; null for no judgement.
         n_processes: that the sweep measures each point with; null where that is not known.
     """
@@ -104,6 +108,7 @@ def flags_of(
         EMULATED: any(budget_bytes(r) is not None for r in records),
         NOT_POSITIVE: any(r.status == "ok" and not is_positive(r) for r in records),
         ABOVE_CEILING: above_ceiling,
+        CEILINGS_UNSTEADY: ceilings_unsteady,
         BUSY: any(_is_busy(r, n_cores) for r in records),
         NOT_CERTIFIED: any(r.certificate is not None and not r.certificate.passed for r in records),
         INCOMPLETE: n_processes is not None and 0 < len(records) < n_processes,

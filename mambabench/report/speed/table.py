@@ -36,6 +36,7 @@ RowStatus = Status | Literal["missing"]
 _WORST_FIRST: tuple[Status, ...] = (
     "failed", "illegal_access", "killed", "oom", "timeout", "unsupported", "skipped_after_oom", "ok",
 )  # fmt: skip
+_UNSTEADY = 1.10
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,12 @@ class SpeedTable:
 
 @dataclass(frozen=True)
 class _Lines:
-    """What the machine reaches, as medians of the measured figures."""
+    """What the machine reaches at best: another program can only slow a copy or a product down."""
 
     bytes_per_s: float | None
     flops_per_s: float | None
+    unsteady: bool
+    """Whether the bests of two rounds are more than 10% apart."""
 
 
 def build_speed_table(
@@ -157,7 +160,7 @@ def build_speed_table(
         kind: of the sweep.
         title: for headings.
         replicates: of all processes, whatever became of them.
-        ceilings: measured during the sweep; of several the median is taken.
+        ceilings: measured during the sweep; of all their repeats the best is taken.
         sizes: of the models, by name; shares of ceilings are left out for others.
         expected: all points in the order of the table; others that were measured follow.
         n_processes: that each point is to be measured with; null where that is not known.
@@ -228,6 +231,7 @@ def _row(
             point,
             records,
             above_ceiling=any(share > 1 for share in shares),
+            ceilings_unsteady=bool(shares) and lines.unsteady,
             n_cores=n_cores,
             n_processes=n_processes,
         ),
@@ -283,11 +287,22 @@ def _status(records: Sequence[ReplicateRecord]) -> tuple[RowStatus, str]:
 
 def _lines(ceilings: Sequence[CeilingsRecord], point: PointRecord) -> _Lines:
     here = [c for c in ceilings if c.device == point.device]
-    copies = [figure for c in here for figure in c.copy_bytes_per_s]
-    products = [figure for c in here if c.dtype == point.dtype for figure in c.matmul_flops_per_s]
+    copies = bests((c.round, c.copy_bytes_per_s) for c in here)
+    products = bests((c.round, c.matmul_flops_per_s) for c in here if c.dtype == point.dtype)
     return _Lines(
-        statistics.median(copies) if copies else None, statistics.median(products) if products else None
+        max(copies.values(), default=None),
+        max(products.values(), default=None),
+        unsteady=any(max(b.values()) > _UNSTEADY * min(b.values()) for b in (copies, products) if b),
     )
+
+
+def bests(figures: Iterable[tuple[int, Sequence[float]]]) -> dict[int, float]:
+    """Return the best figure of each round in order, from rounds and their repeats."""
+    found: dict[int, float] = {}
+    for number, repeats in figures:
+        if repeats:
+            found[number] = max([*repeats, found.get(number, 0.0)])
+    return dict(sorted(found.items()))
 
 
 def _shares(

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from mambabench.report.speed import flags
 from mambabench.report.speed.contenders import Contender, Field, Setting
-from mambabench.report.speed.format import Write, flops, listed, number, percent, plural, size
+from mambabench.report.speed.format import listed, number, percent, plural, size
 from mambabench.report.speed.medians import by_replicate, covered_tokens, spread_within, tpot_s, ttft_s
+from mambabench.report.speed.words_ceilings import ceiling_words
 from mambabench.report.speed.words_cost import cost_words
 from mambabench.report.speed.words_pairs import arm_words, crossing_words, gap_words, pair_words
 from mambabench.report.speed.words_power import power_words
@@ -128,34 +129,6 @@ def conversation_words(table: SpeedTable, field: Field, budget_bytes: int) -> li
             f"{length[0]:,} tokens: {'; '.join(part for part in parts if part)}."
         )
     return said
-
-
-def ceiling_words(table: SpeedTable) -> list[str]:
-    """Say what copies and matrix products reach on each device, measured and by the data sheet."""
-    said = []
-    for device in dict.fromkeys(c.device for c in table.ceilings):
-        here = [c for c in table.ceilings if c.device == device]
-        copies = [figure for c in here for figure in c.copy_bytes_per_s]
-        sheet = next((c.sheet_bytes_per_s for c in here if c.sheet_bytes_per_s), None)
-        parts = [_line("copies read and write", copies, lambda value: f"{size(value)}/s", sheet)]
-        for dtype in dict.fromkeys(c.dtype for c in here):
-            products = [figure for c in here if c.dtype == dtype for figure in c.matmul_flops_per_s]
-            sheet = next(
-                (c.sheet_flops_per_s for c in here if c.dtype == dtype and c.sheet_flops_per_s), None
-            )
-            parts.append(_line(f"{dtype} matrix products do", products, flops, sheet))
-        known = [part for part in parts if part]
-        if known:
-            said.append(f"Ceilings of {device} ({here[0].device_name}): {'; '.join(known)}.")
-    return said
-
-
-def _line(words: str, figures: list[float], write: Write, sheet: float | None) -> str:
-    if not figures:
-        return ""
-    spread = f"{write(min(figures))} to {write(max(figures))} in {plural(len(figures), 'repeat')}"
-    by_sheet = f", {write(sheet)} by its data sheet" if sheet is not None else ""
-    return f"{words} {write(statistics.median(figures))} ({spread}{by_sheet})"
 
 
 def noise_words(table: SpeedTable, field: Field) -> list[str]:

@@ -17,7 +17,7 @@ from mambabench.report.speed import flags
 from mambabench.report.speed.medians import has_outlier, itl_percentile_s, spread_within
 from mambabench.report.speed.table import SpeedRow, SpeedTable, build_speed_table
 from mambabench.schema import CertificateRecord
-from mambabench.sizes import ModelSizes, layout_for
+from mambabench.sizes import ModelSizes
 from mambabench.speed_schema import PowerRecord, RepeatRecord, ReplicateRecord, WarmupRecord
 from mambabench.stats.replicates import centre
 
@@ -151,48 +151,6 @@ def test_host_wait_is_what_lies_outside_the_devices_events() -> None:
     only_first = RepeatRecord(ttft_s=1.0, itl_s=(), ttft_device_s=0.7)
     record = exact(at=point(device="cuda:0", gen_len=1)).model_copy(update={"repeats": (only_first,)})
     assert row_of(record).host_wait_share == pytest.approx(0.3)
-
-
-# --- ceilings
-
-
-def test_shares_of_the_measured_ceilings(sizes: dict[str, ModelSizes]) -> None:
-    at = point(MAMBA, 1000, batch_size=2)
-    other = ceilings(1, copy_bytes_per_s=(30e9,) * 4, dtype="bfloat16", matmul_flops_per_s=(9e12,))
-    elsewhere = ceilings(0, "cuda:0", copy_bytes_per_s=(1e12,) * 9)
-    row = row_of(exact(at=at), sizes=sizes, ceilings=[ceilings(), other, elsewhere])
-    own = sizes["mamba-130m"]
-    # The copy is of bytes, so that both rounds count: 19, 20, 21 and four times 30 GB/s.
-    read = own.decode_bytes(layout_for("mambabench", "float32"), "float32", batch_size=2, depth_tokens=1032)
-    assert row.decode_ceiling_share is not None
-    assert row.decode_ceiling_share.value == pytest.approx((read / 30e9) / 0.031)
-    assert row.prefill_ceiling_share is not None
-    assert row.prefill_ceiling_share.value == pytest.approx(2 * own.prefill_flops(1000) / 0.5e12 / 2.01)
-    assert row.training_length_tokens == own.training_length_tokens
-
-
-def test_the_depth_of_a_cache_lowers_the_ceiling(sizes: dict[str, ModelSizes]) -> None:
-    at = point(PYTHIA, 1000)
-    row = row_of(replicate(PYTHIA, at), sizes=sizes, ceilings=[ceilings()])
-    assert row.decode_ceiling_share is not None
-    assert row.tpot_s is not None
-    layout = layout_for("mambabench", "float32")
-    # Steps see 1,000 to 1,063 tokens.
-    read = sizes["pythia-160m"].decode_bytes(layout, "float32", batch_size=1, depth_tokens=1032)
-    assert row.decode_ceiling_share.value == pytest.approx(read / 20e9 / row.tpot_s.value, rel=1e-9)
-
-
-def test_no_share_without_sizes_or_ceilings(sizes: dict[str, ModelSizes]) -> None:
-    for options in ({"sizes": sizes}, {"ceilings": [ceilings()]}):
-        row = row_of(exact(), **options)
-        assert row.decode_ceiling_share is row.prefill_ceiling_share is None
-
-
-def test_a_fast_point_is_flagged_as_above_the_ceiling(sizes: dict[str, ModelSizes]) -> None:
-    # 30 ms a step and 522 MB to read.
-    slow = ceilings(copy_bytes_per_s=(15e9,))
-    assert flags.ABOVE_CEILING in row_of(exact(), sizes=sizes, ceilings=[slow]).flags
-    assert flags.ABOVE_CEILING not in row_of(exact(), sizes=sizes, ceilings=[ceilings()]).flags
 
 
 # --- what did not run

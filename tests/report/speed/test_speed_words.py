@@ -299,18 +299,19 @@ def test_ceilings_are_printed_with_their_sheet() -> None:
         [replicate(MAMBA, point())],
         "Ceilings",
         ceilings=[
-            ceilings(0, sheet_bytes_per_s=51.2e9),
+            ceilings(0, sheet_bytes_per_s=51.2e9, read_bytes_per_s=(25e9, 26e9)),
             ceilings(1, copy_bytes_per_s=(22e9, 23e9)),
             ceilings(1, dtype="bfloat16", copy_bytes_per_s=(), matmul_flops_per_s=(1.5e12,)),
             ceilings(0, "cuda:0", device_name="a GPU", matmul_flops_per_s=(), sheet_flops_per_s=1e15),
         ],
     )
     assert found == [
-        "Ceilings of cpu (a processor): copies read and write 21 GB/s (19 GB/s to 23 GB/s in 5 "
-        "repeats, 51.2 GB/s by its data sheet); float32 matrix products do 500 GFLOP/s (490 GFLOP/s to "
-        "510 GFLOP/s in 6 repeats); bfloat16 matrix products do 1.50 TFLOP/s (1.50 TFLOP/s to 1.50 TFLOP/s "
-        "in 1 repeat).",
-        "Ceilings of cuda:0 (a GPU): copies read and write 20 GB/s (19 GB/s to 21 GB/s in 3 repeats).",
+        "Ceilings of cpu (a processor): copies read and write 23 GB/s at best (rounds at best 21 GB/s and 23 "
+        "GB/s, down to 19 GB/s in 5 repeats, 51.2 GB/s by its data sheet); reading alone does 26 GB/s at "
+        "best (down to 25 GB/s in 2 repeats); float32 matrix products do 510 GFLOP/s at best (rounds at best "
+        "510 GFLOP/s and 510 GFLOP/s, down to 490 GFLOP/s in 6 repeats); bfloat16 matrix products do 1.50 "
+        "TFLOP/s at best (down to 1.50 TFLOP/s in 1 repeat).",
+        "Ceilings of cuda:0 (a GPU): copies read and write 21 GB/s at best (down to 19 GB/s in 3 repeats).",
     ]
 
 
