@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mambabench.report.speed.table import SpeedRow, SpeedTable
+    from mambabench.speed_schema import MemoryRecord
     from mambabench.stats.replicates import Estimate
 
 _WIDTH_OF_FILES = 120
@@ -194,12 +195,12 @@ def _figures(table: SpeedTable) -> list[Column]:
         shown: tuple[str, ...] = ("peak_bytes", "ttft_s", "decode_tokens_per_s")
         columns = [
             ("peak memory", lambda r: _estimate(r.peak_bytes, size)),
-            ("weights", lambda r: _bytes(r.memory and r.memory.weights_bytes)),
-            ("state\nand KV", lambda r: _bytes(r.memory and r.memory.state_bytes)),
-            ("transient", lambda r: _bytes(r.memory and r.memory.transient_bytes)),
+            ("weights", _memory(lambda m: m.weights_bytes)),
+            ("state\nand KV", _memory(lambda m: m.state_bytes)),
+            ("transient", _memory(lambda m: m.transient_bytes)),
             ("expected", lambda r: _expected(table, r)),
-            ("reserved", lambda r: _bytes(r.memory and r.memory.peak_reserved_bytes)),
-            ("process", lambda r: _bytes(r.memory and r.memory.peak_process_bytes)),
+            ("reserved", _memory(lambda m: m.peak_reserved_bytes)),
+            ("process", _memory(lambda m: m.peak_process_bytes)),
             ("TTFT", lambda r: _estimate(r.ttft_s, seconds)),
             ("decode\ntok/s", lambda r: _estimate(r.decode_tokens_per_s, number)),
         ]
@@ -241,8 +242,12 @@ def _estimate(estimate: Estimate | None, write: Callable[[float], str]) -> str:
     return "" if estimate is None else write(estimate.value)
 
 
-def _bytes(value: int | None) -> str:
-    return "" if value is None else size(value)
+def _memory(figure: Callable[[MemoryRecord], int | None]) -> Cell:
+    def cell(row: SpeedRow) -> str:
+        value = None if row.memory is None else figure(row.memory)
+        return "" if value is None else size(value)
+
+    return cell
 
 
 def _widest(row: SpeedRow, names: Sequence[str]) -> str:
