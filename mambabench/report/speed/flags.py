@@ -1,7 +1,7 @@
 """What limits the figures of a point, in a closed list of words, each with what to do about it.
 
 >>> sorted(ADVICE)[0]
-'above the measured ceiling'
+'a figure not above zero'
 """
 
 from __future__ import annotations
