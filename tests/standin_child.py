@@ -32,6 +32,10 @@ def main() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif happens == "raise":
         sys.exit("ValueError: something is wrong")
+    elif happens == "refuse":
+        tell("loaded", load_s=0.1)
+        tell("failed", status="failed", detail="a reason", requested_bytes=None)
+        return
     elif happens == "malformed":
         tell("record", record={"status": "ok"})
         return

@@ -304,7 +304,9 @@ def _certify(job: CertifyJob, tell: Tell) -> None:
         tell("certificate", certificate=None)
         return
     plan = _plan(job)
+    began_s = time.perf_counter()
     model: LoadedModel = load(plan)
+    tell("loaded", load_s=time.perf_counter() - began_s)
     try:
         certificate = certify(model, fingerprint=plan.fingerprint)
     except CertificateError as error:

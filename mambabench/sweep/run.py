@@ -255,7 +255,8 @@ class _Sweep:
             failure = heard.failure()
             # Of an error that has happened to the comparison itself, what it says alone would not tell.
             why = "" if failure.status == "failed" else f"{failure.status}: "
-            self._refused[name] = f"not timed, as it did not pass its certificate: {why}{failure.detail}"
+            what = "did not pass its certificate" if "loaded" in heard.last else "could not be loaded"
+            self._refused[name] = f"not timed, as it {what}: {why}{failure.detail}"
             bar.note(f"{name}: {self._refused[name]}")
 
     def _ceilings(self, number: int, bar: Progress) -> None:

@@ -200,7 +200,7 @@ def test_certificates_come_first_and_are_kept(desk: Desk) -> None:
 
 def test_a_model_that_is_refused_is_not_timed(desk: Desk) -> None:
     blocks = (Block(("mamba-tiny", "pythia-tiny"), (16,), (4,), (1,), arms=("eager", "shipped")),)
-    rules = [({"task": "certify", "name": "mamba-tiny"}, "failed")]
+    rules = [({"task": "certify", "name": "mamba-tiny"}, "refuse")]
     outcome = desk.run(rules, blocks=blocks)
     assert {(r.point.model, r.point.arm, r.status) for r in outcome.replicates} == {
         ("mamba-tiny", "eager", "failed"), ("mamba-tiny", "shipped", "ok"),
@@ -214,6 +214,12 @@ def test_a_model_that_is_refused_is_not_timed(desk: Desk) -> None:
     assert {j["task"] for j in desk.jobs} == {"measure"}
     assert not insisted.failed
     assert insisted.path != outcome.path
+
+
+def test_a_model_that_cannot_be_loaded_is_not_said_to_differ(desk: Desk) -> None:
+    blocks = (Block(("mamba-tiny",), (16,), (4,), (1,)),)
+    outcome = desk.run([({"task": "certify"}, "failed")], blocks=blocks, processes=1)
+    assert "could not be loaded: a reason" in outcome.failed[0].detail
 
 
 def test_a_folder_with_a_librarys_name_does_not_take_its_place(
