@@ -1,8 +1,15 @@
-"""What tests want listed at the end of a run, whether they passed or not."""
+"""What holds for all tests, and what they want listed at the end of a run, whether they passed or not."""
 
 from __future__ import annotations
 
+import signal
+
 import pytest
+
+# A shell without job control starts background jobs with interrupts ignored, and they stay so in the processes
+# that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mambabench.bench.clock import FakeClock
@@ -35,6 +35,7 @@ def run(text: str, *, gen_len: int = 5, repeats: int = 10, max_time_s: float = 6
     )
 
 
+@settings(max_examples=25)
 @given(
     prefill_ms=st.integers(200, 5_000),
     token_ms=st.integers(1, 500),
