@@ -194,3 +194,13 @@ class TestFewRows:
                 assert "forward" not in vars(small)
                 assert vars(own)["forward"] is torch.nn.functional.relu
             assert "forward" not in vars(large)
+
+    @pytest.mark.parametrize("multiplies", [True, False])
+    def test_16_bits_stay_with_a_processor_that_multiplies_them(
+        self, multiplies: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mambabench.models.layers._multiplies", lambda dtype, device: multiplies)
+        large = torch.nn.Linear(1000, 1000).bfloat16()
+        for rows in (1, FEW_ROWS):
+            with FewRows(torch.nn.ModuleList([large])).instead(rows):
+                assert ("forward" in vars(large)) is not multiplies
