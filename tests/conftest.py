@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-# A shell without job control starts background jobs with interrupts ignored, and they stay so in the processes
-# that tests start and interrupt.
+# A shell without job control starts background jobs with interrupts ignored, and they stay so in the
+# processes that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
