@@ -25,13 +25,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
 from mambabench.errors import ConfigError
 from mambabench.fingerprint import digest
 from mambabench.schema import Record
 from mambabench.suite_check import SuiteChecker
-from mambabench.suite_file import declared_kind, read_suite, require_kind, shipped, syntax_mistake
+from mambabench.suite_file import declared_kind, read_suite, require_kind, shipped
 from mambabench.taskindex import TaskIndex
 
 _MOST_NAMED = 3
@@ -120,15 +118,7 @@ def suite_from_tasks(tasks: Sequence[str], *, num_fewshot: int | None = None) ->
 
 
 def _parse(content: str, path: Path, index: TaskIndex) -> Suite:
-    checker = SuiteChecker(index)
-    try:
-        document = checker.parse(content)
-    except yaml.YAMLError as error:
-        raise ConfigError(str(path), [syntax_mistake(error)], hint=_EXAMPLE) from None
-    plain = checker.check(document, default_name=path.stem)
-    if checker.mistakes:
-        raise ConfigError(str(path), checker.mistakes, hint=_EXAMPLE)
-    return _suite(plain, path)
+    return _suite(SuiteChecker(index).read(content, path, example=_EXAMPLE), path)
 
 
 def _suite(plain: dict[str, object], path: Path | None) -> Suite:

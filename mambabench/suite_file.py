@@ -79,11 +79,3 @@ def require_kind(content: str, name: object, wanted: Iterable[str]) -> None:
         raise UsageError(
             f"suite {name} is of kind {kind}", hint=f"`mambabench {kind} --suite {name}` runs it."
         )
-
-
-def syntax_mistake(error: yaml.YAMLError) -> str:
-    """Return where a file is no YAML, and why, in one line."""
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or "not YAML"
-    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
-    return f"{where}{problem}"

@@ -10,13 +10,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mambabench.errors import closest
+from mambabench.errors import ConfigError, closest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads whole numbers as people write them: YAML 1.1 makes 80 of 1:20, and 8 of 010."""
+
+
+_NUMBERS = {
+    "tag:yaml.org,2002:int": r"[-+]?(?:0|[1-9][0-9]*)$",
+    "tag:yaml.org,2002:float": r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$",
+}
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NUMBERS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), list("-+.0123456789"))
 
 
 class YamlChecker:
@@ -26,13 +43,37 @@ class YamlChecker:
         self.mistakes: list[str] = []
         self._visited: list[yaml.Node] = []
 
+    def read(self, content: str, path: Path, *, example: str) -> dict[str, Any]:
+        """Return what `check` makes of a file.
+
+        Args:
+            content: of the file.
+            path: named in errors; its stem is the document's name where it gives none.
+            example: for the hint.
+
+        Raises:
+            ConfigError: with every mistake in the file.
+        """
+        try:
+            document = self.parse(content)
+        except yaml.YAMLError as error:
+            raise ConfigError(str(path), [_syntax_mistake(error)], hint=example) from None
+        plain = self.check(document, default_name=path.stem)
+        if self.mistakes:
+            raise ConfigError(str(path), self.mistakes, hint=example)
+        return plain
+
+    def check(self, document: Any, *, default_name: str) -> dict[str, Any]:
+        """Return the document with defaults filled in; meaningless when there are mistakes."""
+        raise NotImplementedError
+
     def parse(self, content: str) -> Any:
         """Return the YAML's plain content, noting keys that stand twice in one mapping.
 
         Raises:
             yaml.YAMLError: when it is no YAML.
         """
-        loader = yaml.SafeLoader(content)
+        loader = _Loader(content)
         try:
             node = loader.get_single_node()
             if node is None:
@@ -90,3 +131,11 @@ def kind_of(value: Any) -> str:
         return "a list of other things"
     names = {dict: "a mapping", str: "text", bool: "true/false", type(None): "nothing"}
     return names.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
+
+
+def _syntax_mistake(error: yaml.YAMLError) -> str:
+    """Return where a file is no YAML, and why, in one line."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or "not YAML"
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
+    return f"{where}{problem}"

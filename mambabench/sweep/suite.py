@@ -23,20 +23,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from mambabench.bench.axes import parse_axis
 from mambabench.bench.fake import PREFIX as FAKE_PREFIX
 from mambabench.bench.fake import FakeSpec
 from mambabench.bench.ops import PREFIX as OPERATION_PREFIX
 from mambabench.bench.ops import OpSpec
 from mambabench.bench.points import ARMS, ATTENTION, Block
-from mambabench.errors import ConfigError, MambabenchError, UsageError, closest
+from mambabench.errors import MambabenchError, UsageError, closest
 from mambabench.models.device import pick_dtype
 from mambabench.registry import resolve
 from mambabench.schema import Record, WeightsKind
 from mambabench.speed_schema import SweepKind
-from mambabench.suite_file import KINDS, declared_kind, read_suite, require_kind, shipped, syntax_mistake
+from mambabench.suite_file import KINDS, declared_kind, read_suite, require_kind, shipped
 from mambabench.sweep.options import MAX_TIME_S, PROCESSES, REPEATS
 from mambabench.units import parse_bytes
 from mambabench.yaml_check import YamlChecker, kind_of
@@ -80,15 +78,7 @@ def load_speed_suite(name_or_path: str | Path, kind: SweepKind | None = None) ->
     """
     content, path = read_suite(name_or_path)
     require_kind(content, name_or_path, KINDS[1:] if kind is None else [kind])
-    checker = _Checker(kind)
-    try:
-        document = checker.parse(content)
-    except yaml.YAMLError as error:
-        raise ConfigError(str(path), [syntax_mistake(error)], hint=_EXAMPLE) from None
-    plain = checker.check(document, default_name=path.stem)
-    if checker.mistakes:
-        raise ConfigError(str(path), checker.mistakes, hint=_EXAMPLE)
-    return SpeedSuite.model_validate(plain)
+    return SpeedSuite.model_validate(_Checker(kind).read(content, path, example=_EXAMPLE))
 
 
 def list_speed_suites() -> list[SpeedSuite]:

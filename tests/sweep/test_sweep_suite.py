@@ -111,6 +111,9 @@ def test_axes_hold_for_all_parts_and_parts_replace_them(tmp_path: Path) -> None:
         (HEAD.replace("mamba-tiny", "mamba-tiny, mamba-tiny"), "model 'mamba-tiny' stands twice"),
         (HEAD.replace("mamba-tiny", "'fake:tokn_ms=2'"), "no quantity of a fake model"),
         (HEAD.replace("128", "128:64*2"), "goes from 128 down to 64"),
+        # YAML 1.1 reads these as 80 and as 8.
+        (HEAD.replace("128", "1:20"), "does not say by what '1:20' goes up"),
+        (HEAD + "repeats: 010", "'repeats' must be a whole number from 1, not '010'"),
         (HEAD.replace("128", "{a: b}"), "'prompt_len' must be a number, a list of them or a range"),
         (HEAD.replace("gen_len: 8\n", ""), "'gen_len' is missing"),
         (HEAD + "prefill_chunk: [1, 2]", "'prefill_chunk' must be one number"),
