@@ -15,6 +15,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from mambabench.speed_schema import PointRecord
+
 ITEMSIZE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 FAKE_FAMILY = "fake"
 _FP32_BYTES = 4
@@ -218,6 +220,19 @@ class ModelSizes:
 
 _FAKE_LAYOUT = StateLayout(0, 1, 1, 1)
 """A fake model's state is counted in bytes."""
+
+
+def expected_bytes_of(point: PointRecord, sizes: ModelSizes, layout: StateLayout) -> int:
+    """Return a forecast of a point's peak memory; see `ModelSizes.expected_bytes`."""
+    return sizes.expected_bytes(
+        layout,
+        point.dtype,
+        batch_size=point.batch_size,
+        prompt_len=point.prompt_len_tokens,
+        gen_len=point.gen_len_tokens,
+        prefill_chunk=point.prefill_chunk_tokens,
+        attention=point.attention,
+    )
 
 
 def layout_for(implementation: str, dtype: str, sizes: ModelSizes | None = None) -> StateLayout:

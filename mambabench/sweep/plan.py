@@ -36,7 +36,7 @@ from mambabench.preflight import require_once, told_apart
 from mambabench.registry import ModelRef, resolve
 from mambabench.report.speed.format import size
 from mambabench.schema import WeightsKind
-from mambabench.sizes import ModelSizes, StateLayout, layout_for
+from mambabench.sizes import ModelSizes, StateLayout, expected_bytes_of, layout_for
 from mambabench.speed_schema import PointRecord
 from mambabench.store import Store
 from mambabench.sweep.options import SpeedOptions, SpeedPlan, Subject
@@ -134,15 +134,7 @@ def forecast(plan: SpeedPlan, point: PointRecord) -> Forecast | None:
         return None
     layout = _layout(point, sizes)
     length = point.prompt_len_tokens + point.gen_len_tokens
-    peak_bytes = sizes.expected_bytes(
-        layout,
-        point.dtype,
-        batch_size=point.batch_size,
-        prompt_len=point.prompt_len_tokens,
-        gen_len=point.gen_len_tokens,
-        prefill_chunk=point.prefill_chunk_tokens,
-        attention=point.attention,
-    )
+    peak_bytes = expected_bytes_of(point, sizes, layout)
     room_bytes = plan.options.budget_bytes or devices.capacity_bytes(plan.device)
     return Forecast(
         weights_bytes=sizes.weights_bytes(point.dtype),

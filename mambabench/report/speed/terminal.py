@@ -267,22 +267,13 @@ def _share(share: Estimate | float | None) -> str:
 
 def _expected(table: SpeedTable, row: SpeedRow) -> str:
     from mambabench.report.speed.table import library_of
-    from mambabench.sizes import layout_for
+    from mambabench.sizes import expected_bytes_of, layout_for
 
     point, sizes = row.point, table.sizes.get(row.point.model)
     if sizes is None:
         return ""
-    return size(
-        sizes.expected_bytes(
-            layout_for(library_of(row.implementation), point.dtype, sizes),
-            point.dtype,
-            batch_size=point.batch_size,
-            prompt_len=point.prompt_len_tokens,
-            gen_len=point.gen_len_tokens,
-            prefill_chunk=point.prefill_chunk_tokens,
-            attention=point.attention,
-        )
-    )
+    layout = layout_for(library_of(row.implementation), point.dtype, sizes)
+    return size(expected_bytes_of(point, sizes, layout))
 
 
 def _marks(table: SpeedTable) -> dict[str, str]:
