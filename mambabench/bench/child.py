@@ -227,16 +227,20 @@ def _import_ahead(plan: CheckpointPlan) -> None:
     """Import what loading would import, so that libraries count to the baseline and not to the model."""
     import torch
 
-    from mambabench.kernels.ahead import compile_now
+    from mambabench.kernels.ahead import PARTS, compile_now
     from mambabench.models import architecture
 
     if plan.architecture is not None:
         architecture.model_class(plan.architecture)
     if plan.device == "cpu":
-        compile_now()
+        compile_now(PARTS if _is_recurrent(plan) else ("program",))
     # The first product makes the libraries' buffers.
     square = torch.ones(256, 256, device=plan.device)
     (square @ square).sum().item()
+
+
+def _is_recurrent(plan: CheckpointPlan) -> bool:
+    return "mamba" in plan.family or plan.implementation == "mambabench"
 
 
 def _prompts(job: PointJob, decoder: Decoder, text: Text | None) -> Any:
