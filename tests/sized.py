@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from builders import llama_config, mamba2_config, mamba_config, neox_config
+from speed_records import sizes_by_name
 from transformers import (
     AutoModelForCausalLM,
     FalconMambaConfig,
@@ -21,8 +22,8 @@ from transformers import (
 )
 
 from mambabench.bench.sizes import sizes_of
-from mambabench.models.locate import Located, locate
-from mambabench.registry import ModelRef, resolve
+from mambabench.models.locate import Located
+from mambabench.registry import ModelRef
 from mambabench.sizes import ModelSizes
 
 MISTRAL: dict[str, Any] = {
@@ -69,10 +70,7 @@ def small(config: dict[str, Any], form: Any = "transformers") -> ModelSizes:
 
 def registered(name: str) -> ModelSizes:
     """Return the sizes of a registered model."""
-    ref = resolve(name)
-    sizes = sizes_of(ref, locate(ref, "random"))
-    assert sizes is not None
-    return sizes
+    return sizes_by_name(name)[name]
 
 
 def build(shape: PretrainedConfig, device: str = "meta") -> Any:

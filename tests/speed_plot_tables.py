@@ -6,25 +6,17 @@ table = usual()
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
-from speed_records import MAMBA, PYTHIA, Speeds, ceilings, failed, point, replicate
+from speed_records import MAMBA, PYTHIA, Speeds, ceilings, failed, point, replicate, sizes_by_name
 
-from mambabench.bench.sizes import sizes_of
-from mambabench.models.locate import locate
-from mambabench.registry import resolve
-from mambabench.report.speed.table import SpeedTable, build_speed_table
+from mambabench.report.speed.table import SpeedRow, SpeedTable, build_speed_table
 from mambabench.sizes import ModelSizes, layout_for
 from mambabench.speed_schema import PointRecord, ReplicateRecord, Status
 
 
-@cache
 def sizes(name: str) -> ModelSizes:
-    ref = resolve(name)
-    found = sizes_of(ref, locate(ref, "random"))
-    assert found is not None
-    return found
+    return sizes_by_name(name)[name]
 
 
 def _sized(base: Speeds, name: str, prefill_s_per_token: float, token_s: float) -> Speeds:
@@ -159,3 +151,17 @@ def dense() -> SpeedTable:
 
 
 CASES = {f.__name__: f for f in (small, one_length, usual, throughput, grid, large, dense)}
+
+
+def lines(axes: Any, label: str) -> list[Any]:
+    """Return what is drawn under a label."""
+    return [line for line in [*axes.lines, *axes.artists] if line.get_label() == label]
+
+
+def line(axes: Any, label: str) -> Any:
+    (found,) = lines(axes, label)
+    return found
+
+
+def rows_of(table: SpeedTable, model: str) -> list[SpeedRow]:
+    return [r for r in table.rows if r.point.model == model]

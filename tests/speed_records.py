@@ -11,10 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from mambabench.bench.sizes import sizes_of
+from mambabench.models.locate import locate
+from mambabench.registry import resolve
+from mambabench.sizes import ModelSizes
 from mambabench.speed_schema import (
     Arm,
     Attention,
@@ -45,6 +50,18 @@ class Speeds:
     training_length_tokens: int | None
     arm_factors: tuple[tuple[str, float], ...] = (("shipped", 1.6), ("graph", 0.5), ("sampled", 1.05))
     token_s_per_sequence: float = 0.001
+
+
+@cache
+def sizes_by_name(*names: str) -> dict[str, ModelSizes]:
+    """Return the sizes of registered models."""
+    found = {}
+    for name in names or ("mamba-130m", "pythia-160m"):
+        ref = resolve(name)
+        known = sizes_of(ref, locate(ref, "random"))
+        assert known is not None
+        found[name] = known
+    return found
 
 
 MAMBA = Speeds("mamba-130m", 0.010, 0.0010, 0.030, 0.0, 516_000_000, 2_800_000, 0, "none", None)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from builders import tiny_neox
+from measuring import events_of
 
-from mambabench.bench.jobs import CertifyJob, Job, MeasureJob, ModelJob, PowerJob
-from mambabench.launch.process import run_child
+from mambabench.bench.jobs import CertifyJob, MeasureJob, ModelJob, PowerJob
 from mambabench.speed_schema import PointRecord, ReplicateRecord
 
 FAKE = "fake:prefill_ms=40,token_ms=4,weights_mb=64,state_mb=1,kv_kb=10,transient_mb=32"
@@ -43,20 +42,8 @@ def measure_job(model: str, **changes: Any) -> MeasureJob:
     )
 
 
-def run(job: Job) -> list[dict[str, Any]]:
-    events: list[dict[str, Any]] = []
-    ended = run_child(
-        [sys.executable, "-m", "mambabench.bench.child"],
-        job.model_dump(mode="json"),
-        on_event=events.append,
-        time_limit_s=120,
-    )
-    assert ended.returncode == 0, ended.stderr_tail
-    return events
-
-
 def test_a_fake_model_is_measured_as_it_says() -> None:
-    events = run(measure_job(FAKE))
+    events = events_of(measure_job(FAKE))
     assert [e["event"] for e in events if e["event"] != "repeat"] == ["baseline", "record"]
     record = ReplicateRecord.model_validate(events[-1]["record"])
     assert record.status == "ok"
@@ -78,7 +65,7 @@ def test_a_fake_model_is_measured_as_it_says() -> None:
 
 def test_a_model_is_measured_in_its_arm() -> None:
     job = measure_job("pythia-tiny", attention="sdpa", prompt_len_tokens=300)
-    events = run(job)
+    events = events_of(job)
     record = ReplicateRecord.model_validate(events[-1]["record"])
     assert record.status == "ok", record.detail
     assert record.kernel_path == "torch sdpa, packed"
@@ -94,27 +81,27 @@ def test_a_model_is_measured_in_its_arm() -> None:
 
 
 def test_an_arm_that_does_not_exist_says_so() -> None:
-    events = run(measure_job("mamba-tiny", arm="shipped", prefill_chunk_tokens=16))
+    events = events_of(measure_job("mamba-tiny", arm="shipped", prefill_chunk_tokens=16))
     assert events[-1]["event"] == "failed"
     assert events[-1]["status"] == "unsupported"
     assert "chunk" in events[-1]["detail"]
 
 
 def test_memory_that_is_not_there_is_an_outcome() -> None:
-    events = run(measure_job("fake:transient_mb=1000000000"))
+    events = events_of(measure_job("fake:transient_mb=1000000000"))
     assert events[-1]["status"] == "oom"
     assert events[-1]["requested_bytes"] > 0
 
 
 def test_certificates_of_both_kinds() -> None:
     job = CertifyJob(**model_job("mamba-tiny"), arms=(("eager", "none"), ("shipped", "none")))
-    events = run(job)
+    events = events_of(job)
     assert events[-1]["event"] == "certificate"
     assert events[-1]["certificate"]["passed"]
 
 
 def test_power_on_a_cpu_is_refused_before_anything_is_loaded() -> None:
-    events = run(PowerJob(**model_job(FAKE), point=point(FAKE)))
+    events = events_of(PowerJob(**model_job(FAKE), point=point(FAKE)))
     assert [e["event"] for e in events] == ["failed"]
     assert events[0]["status"] == "failed"
     assert "the device is cpu" in events[0]["detail"]
@@ -122,20 +109,20 @@ def test_power_on_a_cpu_is_refused_before_anything_is_loaded() -> None:
 
 def test_more_than_the_budget_is_out_of_memory() -> None:
     job = measure_job("fake:weights_mb=20,transient_mb=50").model_copy(update={"budget_bytes": 50_000_000})
-    record = ReplicateRecord.model_validate(run(job)[-1]["record"])
+    record = ReplicateRecord.model_validate(events_of(job)[-1]["record"])
     assert record.status == "oom"
     assert record.budget_bytes == 50_000_000
     assert record.allocated_bytes is not None
     assert record.allocated_bytes > 70_000_000
     roomy = measure_job("fake:weights_mb=20,transient_mb=50").model_copy(update={"budget_bytes": 90_000_000})
-    assert ReplicateRecord.model_validate(run(roomy)[-1]["record"]).status == "ok"
+    assert ReplicateRecord.model_validate(events_of(roomy)[-1]["record"]).status == "ok"
 
 
 def test_weights_of_a_mapped_file_are_in_the_peak(tmp_path: Path) -> None:
     """An embedding of which only a few rows are ever looked up."""
     directory = tiny_neox(tmp_path / "m", config={"vocab_size": 60_000, "hidden_size": 64})
     record = ReplicateRecord.model_validate(
-        run(measure_job(str(directory), attention="sdpa", prompt_len_tokens=8))[-1]["record"]
+        events_of(measure_job(str(directory), attention="sdpa", prompt_len_tokens=8))[-1]["record"]
     )
     assert record.status == "ok", record.detail
     assert record.memory is not None

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,18 +9,15 @@ from typing import Any
 
 import pytest
 from builders import hybrid_config, tiny_hybrid, tiny_mamba_ssm
+from mamba_ssm_code import needs_mamba_ssm, run_beside
 
 from mambabench.bench.agreement import TOLERANCE
 
-WHERE = os.environ.get("MAMBABENCH_TEST_MAMBA_SSM", "")
 PROMPT, NEW = 9, 7
 # Without rotary positions, whose code is flash-attn's.
 PLAIN = {"causal": True, "num_heads": 4, "num_heads_kv": 2, "qkv_proj_bias": False, "out_proj_bias": False}
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("mamba_ssm") is None and not Path(WHERE, "mamba_ssm").is_dir(),
-    reason="mamba_ssm's Python code is not here; MAMBABENCH_TEST_MAMBA_SSM names a directory that holds it",
-)
+pytestmark = needs_mamba_ssm
 
 CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
     "mamba": partial(tiny_mamba_ssm, layer="Mamba1"),
@@ -46,18 +38,7 @@ def found(family: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
     directory.mkdir()
     CHECKPOINTS[family](directory)
     script = Path(__file__).with_name("official_arms_on_cpu.py")
-    helpers = str(script.parent.parent / "models")
-    path = os.pathsep.join(filter(None, [WHERE, helpers, os.environ.get("PYTHONPATH", "")]))
-    done = subprocess.run(
-        [sys.executable, str(script), str(directory)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    result: dict[str, Any] = run_beside(script, directory, folders=(script.parent.parent / "models",))
     return result
 
 

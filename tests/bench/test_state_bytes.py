@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from builders import hybrid1_config, hybrid_config, mamba_ssm_config, spread_weights
+from mamba_ssm_code import needs_mamba_ssm, run_beside
 from sized import SHAPES, build, registered, small
 from transformers import PretrainedConfig
 
@@ -23,7 +19,6 @@ from mambabench.models.steps import steps_for
 from mambabench.registry import load_registry
 from mambabench.sizes import ModelSizes, layout_for
 
-WHERE = os.environ.get("MAMBABENCH_TEST_MAMBA_SSM", "")
 _HEADS = {"causal": True, "num_heads": 4, "qkv_proj_bias": False, "out_proj_bias": False}
 OFFICIAL: dict[str, dict[str, Any]] = {
     "mamba": mamba_ssm_config(ssm_cfg={"d_state": 8, "d_conv": 3, "expand": 3}),
@@ -143,24 +138,11 @@ def test_our_states_of_registered_models(name: str) -> None:
     check_steps(steps_for(module, vocab_size=50277), sizes, "bfloat16")
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("mamba_ssm") is None and not Path(WHERE, "mamba_ssm").is_dir(),
-    reason="mamba_ssm's Python code is not here; MAMBABENCH_TEST_MAMBA_SSM names a directory that holds it",
-)
+@needs_mamba_ssm
 def test_mamba_ssms_own_caches() -> None:
     published = {name: spec.config for name, spec in load_registry().items() if spec.format == "mamba_ssm"}
     script = Path(__file__).with_name("caches_on_meta.py")
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        input=json.dumps(OFFICIAL | published),
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([WHERE, os.environ.get("PYTHONPATH", "")])},
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = run_beside(script, stdin=OFFICIAL | published)
     assert set(found) == OFFICIAL.keys() | published.keys()
     layout = layout_for("mamba_ssm", "bfloat16")
     for name, config in (OFFICIAL | published).items():

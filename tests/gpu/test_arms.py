@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 import torch
 from builders import tiny_llama, tiny_mamba, tiny_mamba2, tiny_mamba_ssm, tiny_neox
+from measuring import events_of
 
 from mambabench.bench.agreement import require_agreement
 from mambabench.bench.ceilings import measure as measure_ceilings
 from mambabench.bench.ceilings import sheet
 from mambabench.bench.clock import CudaClock
 from mambabench.bench.decoders import build_decoder
-from mambabench.bench.jobs import CeilingsJob, Job, MeasureJob
+from mambabench.bench.jobs import CeilingsJob, MeasureJob
 from mambabench.bench.memory import CudaMemory
 from mambabench.bench.power import PowerMeter
 from mambabench.bench.sizes import sizes_of
 from mambabench.errors import DeviceError
-from mambabench.launch.process import run_child
 from mambabench.models.load import check, load
 from mambabench.models.locate import locate
 from mambabench.registry import resolve
@@ -194,18 +194,6 @@ def point(**changes: Any) -> PointRecord:
         "arm": "shipped", "attention": "eager", "dtype": "float32", "device": DEVICE,
     }  # fmt: skip
     return PointRecord(**(usual | changes))
-
-
-def events_of(job: Job) -> list[dict[str, Any]]:
-    events: list[dict[str, Any]] = []
-    ended = run_child(
-        [sys.executable, "-m", "mambabench.bench.child"],
-        job.model_dump(mode="json"),
-        on_event=events.append,
-        time_limit_s=300,
-    )
-    assert ended.returncode == 0, ended.stderr_tail
-    return events
 
 
 def measure_job(at: PointRecord, **changes: Any) -> MeasureJob:

@@ -6,12 +6,8 @@ mamba_ssm's own code where that is here.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +23,7 @@ from builders import (
     tiny_hybrid,
     tiny_mamba_ssm,
 )
+from mamba_ssm_code import needs_mamba_ssm, run_beside
 from tasks.rows import write_rows
 from torch import Tensor
 from transformers import BambaConfig, BambaForCausalLM
@@ -40,7 +37,6 @@ from mambabench.registry import resolve
 from mambabench.scoring.requests import LoglikelihoodRequest
 from mambabench.scoring.scorer import Scorer
 
-WHERE = os.environ.get("MAMBABENCH_TEST_MAMBA_SSM", "")
 IDS = torch.tensor([[5, 99, 14, 203, 7, 7, 61, 3], [250, 1, 2, 3, 4, 5, 6, 299]])
 _HEADS = {"causal": True, "num_heads": 4, "qkv_proj_bias": False, "out_proj_bias": False}
 HYBRID, HYBRID1 = hybrid_config(), hybrid1_config()
@@ -164,26 +160,14 @@ def _brute_force(config: dict[str, Any], state: dict[str, Tensor], attention: di
     return logits[:, -1:, :N_TOKENS].float()
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("mamba_ssm") is None and not Path(WHERE, "mamba_ssm").is_dir(),
-    reason="mamba_ssm's Python code is not here; MAMBABENCH_TEST_MAMBA_SSM names a directory that holds it",
-)
+@needs_mamba_ssm
 @pytest.mark.parametrize("config", [HYBRID, HYBRID1], ids=["mamba2", "mamba1"])
 def test_mamba_ssms_own_code_agrees(tmp_path: Path, config: dict[str, Any]) -> None:
     plain = {"use_mem_eff_path" if "layer" in config["ssm_cfg"] else "use_fast_path": False}
     # The fused path is CUDA alone; what it computes is the same.
     directory = tiny_hybrid(tmp_path, {**config, "ssm_cfg": {**config["ssm_cfg"], **plain}})
     script = Path(__file__).with_name("loaded_hybrid_on_cpu.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(directory)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([WHERE, os.environ.get("PYTHONPATH", "")])},
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = run_beside(script, directory)
     assert found["difference"] < 2e-5
     assert found["ours"] == found["theirs"]
     # Random weights are spread as its constructors spread them: no parameter's two samples look different.

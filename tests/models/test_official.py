@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from builders import tiny_mamba, tiny_mamba_ssm
-
-WHERE = os.environ.get("MAMBABENCH_TEST_MAMBA_SSM", "")
-needs_mamba_ssm = pytest.mark.skipif(
-    importlib.util.find_spec("mamba_ssm") is None and not Path(WHERE, "mamba_ssm").is_dir(),
-    reason="mamba_ssm's Python code is not here; MAMBABENCH_TEST_MAMBA_SSM names a directory that holds it",
-)
+from mamba_ssm_code import needs_mamba_ssm, run_beside
 
 
 @needs_mamba_ssm
@@ -25,18 +15,8 @@ needs_mamba_ssm = pytest.mark.skipif(
 def test_mamba_ssms_own_code_agrees(tmp_path: Path, build: Any) -> None:
     options = {"with_tokenizer": True} if build is tiny_mamba_ssm else {}
     directory = build(tmp_path / "m", **options)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([WHERE, os.environ.get("PYTHONPATH", "")])}
     script = Path(__file__).with_name("official_on_cpu.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(directory)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = run_beside(script, directory)
     assert found["difference"] < 1e-5
     assert found["last"] < 1e-5
     assert found["shape"] == [3, 5, 300]

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mamba_ssm_code import needs_mamba_ssm, run_beside
 from torch import Tensor
 
 from mambabench.errors import CheckpointError
@@ -25,7 +21,6 @@ from mambabench.models.step_hybrid import HybridSteps
 from mambabench.registry import resolve
 
 N = 61
-WHERE = os.environ.get("MAMBABENCH_TEST_MAMBA_SSM", "")
 _PLAIN_HEADS = {"causal": True, "num_heads": 4, "qkv_proj_bias": False, "out_proj_bias": False}
 _MAMBA2 = {"layer": "Mamba2", "d_state": 8, "headdim": 8}
 
@@ -350,23 +345,10 @@ def test_what_is_not_known_is_refused(changes: dict[str, Any], reason: str) -> N
     assert all(obstacle(config) == "" for config in CONFIGS.values())
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("mamba_ssm") is None and not Path(WHERE, "mamba_ssm").is_dir(),
-    reason="mamba_ssm's Python code is not here; MAMBABENCH_TEST_MAMBA_SSM names a directory that holds it",
-)
+@needs_mamba_ssm
 def test_mamba_ssms_own_code_agrees() -> None:
     script = Path(__file__).with_name("hybrids_on_cpu.py")
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        input=json.dumps(CONFIGS),
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([WHERE, os.environ.get("PYTHONPATH", "")])},
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = run_beside(script, stdin=CONFIGS)
     assert set(found) == set(CONFIGS)
     assert max(found.values()) < 2e-5, found
 

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 import speed_plot_tables as tables
+from speed_plot_tables import line, lines, rows_of
 from speed_records import MAMBA, PYTHIA, failed, point, replicate
 
 from mambabench.errors import UsageError
 from mambabench.plots.speed import KEYS, figures, save_figures
 from mambabench.plots.speed.scales import quantity
-from mambabench.report.speed.table import SpeedRow, SpeedTable, build_speed_table
+from mambabench.report.speed.table import SpeedTable, build_speed_table
 from mambabench.sizes import break_even_tokens, layout_for
 
 
@@ -39,19 +40,6 @@ def drawn(case: str) -> dict[str, Any]:
 def untold(replicates: list[Any]) -> SpeedTable:
     """Return a table of models without known sizes, on a machine without ceilings."""
     return build_speed_table("latency", "a sweep", replicates, [], {}, expected=())
-
-
-def lines(axes: Any, label: str) -> list[Any]:
-    return [line for line in [*axes.lines, *axes.artists] if line.get_label() == label]
-
-
-def line(axes: Any, label: str) -> Any:
-    (found,) = lines(axes, label)
-    return found
-
-
-def rows_of(table: SpeedTable, model: str) -> list[SpeedRow]:
-    return [r for r in table.rows if r.point.model == model]
 
 
 def drawn_texts(figure: Any) -> list[str]:

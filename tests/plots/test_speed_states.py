@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import speed_plot_tables as tables
+from speed_plot_tables import line, lines, rows_of
 from speed_records import PYTHIA, point, replicate
 
 from mambabench.plots.speed import figures
-from mambabench.report.speed.table import SpeedRow, SpeedTable
+from mambabench.report.speed.table import SpeedTable
 from mambabench.sizes import break_even_tokens, layout_for
-
-
-def lines(axes: Any, label: str) -> list[Any]:
-    return [found for found in [*axes.lines, *axes.artists] if found.get_label() == label]
-
-
-def line(axes: Any, label: str) -> Any:
-    (found,) = lines(axes, label)
-    return found
-
-
-def rows_of(table: SpeedTable, model: str) -> list[SpeedRow]:
-    return [r for r in table.rows if r.point.model == model]
 
 
 def test_memory_sweeps_have_lines_of_the_spec_and_break_even_rings() -> None:

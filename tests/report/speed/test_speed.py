@@ -8,11 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from speed_records import MAMBA, PYTHIA, ceilings, failed, point, replicate, sweep
+from speed_records import MAMBA, PYTHIA, ceilings, failed, point, replicate, sizes_by_name, sweep
 
-from mambabench.bench.sizes import sizes_of
-from mambabench.models.locate import locate
-from mambabench.registry import resolve
 from mambabench.report.speed import flags
 from mambabench.report.speed.medians import has_outlier, itl_percentile_s, spread_within
 from mambabench.report.speed.table import SpeedRow, SpeedTable, build_speed_table
@@ -39,13 +36,7 @@ def exact(number: int = 0, **more: Any) -> ReplicateRecord:
 
 @pytest.fixture(scope="module")
 def sizes() -> dict[str, ModelSizes]:
-    found = {}
-    for name in ("mamba-130m", "pythia-160m"):
-        ref = resolve(name)
-        known = sizes_of(ref, locate(ref, "random"))
-        assert known is not None
-        found[name] = known
-    return found
+    return sizes_by_name()
 
 
 # --- figures

@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from speed_records import MAMBA, PYTHIA, ceilings, point, replicate
+from speed_records import MAMBA, PYTHIA, ceilings, point, replicate, sizes_by_name
 
-from mambabench.bench.sizes import sizes_of
-from mambabench.models.locate import locate
-from mambabench.registry import resolve
 from mambabench.report.speed import flags
 from mambabench.report.speed.table import SpeedRow, build_speed_table
 from mambabench.sizes import ModelSizes, layout_for
@@ -28,13 +25,7 @@ def exact(**more: Any) -> ReplicateRecord:
 
 @pytest.fixture(scope="module")
 def sizes() -> dict[str, ModelSizes]:
-    found = {}
-    for name in ("mamba-130m", "pythia-160m"):
-        ref = resolve(name)
-        known = sizes_of(ref, locate(ref, "random"))
-        assert known is not None
-        found[name] = known
-    return found
+    return sizes_by_name()
 
 
 def test_shares_of_the_measured_ceilings(sizes: dict[str, ModelSizes]) -> None:

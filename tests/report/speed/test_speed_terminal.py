@@ -7,11 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from speed_records import MAMBA, PYTHIA, ceilings, failed, point, replicate, sweep
+from speed_records import MAMBA, PYTHIA, ceilings, failed, point, replicate, sizes_by_name, sweep
 
-from mambabench.bench.sizes import sizes_of
-from mambabench.models.locate import locate
-from mambabench.registry import resolve
 from mambabench.report.speed import terminal as speed_terminal
 from mambabench.report.speed.flags import ADVICE, FEW_TOKENS
 from mambabench.report.speed.table import SpeedTable, build_speed_table
@@ -43,10 +40,7 @@ def rows_of(lines: list[str]) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def sizes() -> dict[str, ModelSizes]:
-    ref = resolve("mamba-130m")
-    known = sizes_of(ref, locate(ref, "random"))
-    assert known is not None
-    return {"mamba-130m": known}
+    return sizes_by_name("mamba-130m")
 
 
 def test_one_row(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from speed_records import MAMBA, PYTHIA, Speeds, ceilings, failed, point, replicate, sweep
+from speed_records import MAMBA, PYTHIA, Speeds, ceilings, failed, point, replicate, sizes_by_name, sweep
 
-from mambabench.bench.sizes import sizes_of
-from mambabench.models.locate import locate
-from mambabench.registry import resolve
 from mambabench.report.speed.table import build_speed_table
 from mambabench.report.speed.words import answers
 from mambabench.sizes import ModelSizes
@@ -23,13 +20,7 @@ EXACT = {"process_noise": 0.0, "repeat_noise": 0.0}
 
 @pytest.fixture(scope="module")
 def sizes() -> dict[str, ModelSizes]:
-    found = {}
-    for name in ("mamba-130m", "pythia-160m"):
-        ref = resolve(name)
-        known = sizes_of(ref, locate(ref, "random"))
-        assert known is not None
-        found[name] = known
-    return found
+    return sizes_by_name()
 
 
 def said(
