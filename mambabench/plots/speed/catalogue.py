@@ -53,7 +53,7 @@ def decode_ceilings(table: SpeedTable, x: Axis, series: Series) -> list[Referenc
 
 def weights_and_budget(table: SpeedTable, x: Axis, series: Series) -> list[Reference]:
     """Return the level of a model's weights, and the budget."""
-    from mambabench.report.speed.medians import budget_bytes
+    from mambabench.medians import budget_bytes
 
     found = []
     weights = tuple((at(r, x), float(r.memory.weights_bytes)) for r in series.rows if r.memory is not None)

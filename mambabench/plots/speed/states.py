@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mambabench.medians import covered_tokens
 from mambabench.plots import shortened
 from mambabench.plots.speed.catalogue import layout_of, library_at
 from mambabench.plots.speed.looks import Looks
@@ -15,7 +16,6 @@ from mambabench.plots.speed.scales import quantity, scale_counts, scale_values, 
 from mambabench.plots.speed.series import constants
 from mambabench.plots.speed.sheet import Sheet
 from mambabench.plots.speed.words import subtitle
-from mambabench.report.speed.medians import covered_tokens
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,8 +15,8 @@ from math import log
 from statistics import geometric_mean
 from typing import TYPE_CHECKING
 
+from mambabench.medians import Figure, by_replicate, tpot_s, ttft_s
 from mambabench.report.speed.format import plural
-from mambabench.report.speed.medians import Figure, by_replicate, tpot_s, ttft_s
 from mambabench.speed_schema import Arm, Attention, PointRecord, ReplicateRecord
 from mambabench.stats.replicates import Estimate, paired_ratio
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mambabench.report.speed.medians import (
+from mambabench.medians import (
     Figure,
     budget_bytes,
     by_replicate,

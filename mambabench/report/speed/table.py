@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from mambabench.report.speed import medians
+from mambabench import medians
+from mambabench.medians import Figure, by_replicate
 from mambabench.report.speed.flags import flags_of
-from mambabench.report.speed.medians import Figure, by_replicate
 from mambabench.speed_schema import (
     CeilingsRecord,
     MemoryRecord,

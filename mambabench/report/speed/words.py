@@ -9,10 +9,10 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING
 
+from mambabench.medians import by_replicate, covered_tokens, spread_within, tpot_s, ttft_s
 from mambabench.report.speed import flags
 from mambabench.report.speed.contenders import Contender, Field, Setting
 from mambabench.report.speed.format import listed, number, percent, plural, size
-from mambabench.report.speed.medians import by_replicate, covered_tokens, spread_within, tpot_s, ttft_s
 from mambabench.report.speed.words_ceilings import ceiling_words
 from mambabench.report.speed.words_cost import cost_words
 from mambabench.report.speed.words_pairs import arm_words, crossing_words, gap_words, pair_words

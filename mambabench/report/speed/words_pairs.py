@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from itertools import pairwise
 
+from mambabench.medians import Figure, by_replicate, tpot_s, ttft_s
 from mambabench.report.speed.contenders import Contender, Field, Setting
 from mambabench.report.speed.format import listed, plural, times, with_interval
-from mambabench.report.speed.medians import Figure, by_replicate, tpot_s, ttft_s
 from mambabench.speed_schema import Arm, ReplicateRecord
 from mambabench.stats.crossings import Crossings, compare_curves
 from mambabench.stats.replicates import Estimate, paired_ratio, verdict

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from speed_records import MAMBA, PYTHIA, ceilings, failed, point, replicate, sizes_by_name, sweep
 
+from mambabench.medians import has_outlier, itl_percentile_s, spread_within
 from mambabench.report.speed import flags
-from mambabench.report.speed.medians import has_outlier, itl_percentile_s, spread_within
 from mambabench.report.speed.table import SpeedRow, SpeedTable, build_speed_table
 from mambabench.schema import CertificateRecord
 from mambabench.sizes import ModelSizes
