@@ -316,12 +316,39 @@ class LongSettingsRecord(Record):
     verify: bool = True
 
 
+class ImportSettingsRecord(Record):
+    """Where results come from that another program computed."""
+
+    format: Literal["lm-eval", "old lm-eval"]
+    """"lm-eval": its results and samples files from version 0.4 on; "old lm-eval": one JSON file without
+    samples, as its versions before 0.4 wrote it."""
+    lm_eval_version: str = ""
+    """As the files say; empty where they do not."""
+    files: tuple[FileRecord, ...]
+    """What was read."""
+    limit: int | None = None
+    """Documents per task; null for all."""
+
+
+class ReadRecord(Record):
+    """What is read of one task or group of a suite."""
+
+    task: str
+    """lm-eval's name."""
+    metrics: tuple[str, ...]
+    """The first one is the headline."""
+    label: str = ""
+    """Name in tables; empty for the task's own."""
+
+
 class RunManifest(Record):
     """What a run is, written before anything is computed."""
 
     schema_version: int = SCHEMA_VERSION
     name: str
-    kind: Literal["zeroshot", "latency", "throughput", "memory", "conversation", "longcontext", "perplexity"]
+    kind: Literal[
+        "zeroshot", "latency", "throughput", "memory", "conversation", "longcontext", "perplexity", "imported"
+    ]
     command: tuple[str, ...]
     """The command line, with paths as they were typed."""
     created_utc: str
@@ -331,7 +358,9 @@ class RunManifest(Record):
     suite: str
     suite_sha256: str
     models: tuple[str, ...]
-    settings: SettingsRecord | SpeedSettingsRecord | LongSettingsRecord
+    settings: SettingsRecord | SpeedSettingsRecord | LongSettingsRecord | ImportSettingsRecord
     partial: bool
+    reads: tuple[ReadRecord, ...] = ()
+    """Tasks in order with the metrics that tables read; empty where there are none, or in an older run."""
     environment: dict[str, Any] = Field(default_factory=dict)
     """Package versions, processor, GPU, driver, operating system, git commit where there is one."""

@@ -17,7 +17,14 @@ from mambabench import __version__
 from mambabench.environment import describe_environment, package_versions
 from mambabench.errors import CellsFailedError, MambabenchError
 from mambabench.fingerprint import digest
-from mambabench.schema import CellRecord, CheckpointRecord, RunManifest, SettingsRecord, TaskRecord
+from mambabench.schema import (
+    CellRecord,
+    CheckpointRecord,
+    ReadRecord,
+    RunManifest,
+    SettingsRecord,
+    TaskRecord,
+)
 
 if TYPE_CHECKING:
     from mambabench.models.plan import CheckpointPlan, Engine
@@ -177,6 +184,9 @@ def build_manifest(
         models=tuple(plan.name for plan in plans),
         settings=options.settings,
         partial=options.limit is not None,
+        reads=tuple(
+            ReadRecord(task=t.task, metrics=t.metrics, label=t.label or "") for t in options.suite.tasks
+        ),
         environment=describe_environment(),
     )
 

@@ -360,6 +360,6 @@ def _long_stem(record: LongRecord) -> str:
 
 def folders_of(manifest: RunManifest) -> tuple[str, ...]:
     """Return the folders of a run of the manifest's kind."""
-    if manifest.kind == "zeroshot":
+    if manifest.kind in ("zeroshot", "imported"):
         return _FOLDERS
     return _LONG_FOLDERS if manifest.kind in ("longcontext", "perplexity") else _SWEEP_FOLDERS

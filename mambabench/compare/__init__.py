@@ -1,0 +1,1 @@
+"""Comparing what was measured: stored runs in, differences with their uncertainty out."""
