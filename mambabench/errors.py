@@ -4,6 +4,7 @@
     ├── UsageError                  2  the command, a name or a file is wrong
     │   ├── UnknownNameError        2  a model, suite, task or metric that does not exist
     │   ├── ConfigError             2  a YAML file with one or more mistakes, all listed
+    │   ├── MismatchError           2  two runs that asked different things are to be compared
     │   └── StoreError              2  results cannot be written, or are being written by another process
     ├── CellsFailedError            3  some cells of a run failed; the others are kept
     ├── NotANumberError             3  a model's output is not a number
@@ -92,6 +93,10 @@ class ConfigError(UsageError):
         count = f"{len(self.mistakes)} mistake{'s' if len(self.mistakes) != 1 else ''}"
         listed = "; ".join(f"({i}) {m}" for i, m in enumerate(self.mistakes, 1))
         super().__init__(f"{source}: {count}: {listed}", hint=hint)
+
+
+class MismatchError(UsageError):
+    """Two runs do not hold the same items, prompts or settings, so that a comparison would mean nothing."""
 
 
 class StoreError(UsageError):

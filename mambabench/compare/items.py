@@ -60,6 +60,8 @@ class Choices:
     """[n, most choices], NaN beyond an item's own."""
     lengths_bytes: Floats
     """[n, most choices], UTF-8 bytes of each choice's text without the space before it; NaN beyond."""
+    lengths_chars: Floats
+    """The same in characters, by which lm-eval's acc_norm divides."""
     right: Integers
     """[n], index of the right choice, the first where several are right."""
 
@@ -75,7 +77,7 @@ class TaskItems:
     """[n], rising."""
     doc_hashes: tuple[str, ...]
     prompt_hashes: tuple[str, ...]
-    """Of the first request's context, worked examples included; empty where a program did not keep it."""
+    """Of all texts asked, worked examples and choices included; empty where a program did not keep them."""
     target_hashes: tuple[str, ...]
     context_lengths_bytes: Integers
     """[n], UTF-8 bytes of the longest context of each item's requests."""
