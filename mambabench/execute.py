@@ -16,19 +16,21 @@ from mambabench.progress import Progress, progress
 from mambabench.schema import CellRecord
 from mambabench.zeroshot import (
     Cell,
+    Checked,
     ZeroshotOptions,
     ZeroshotOutcome,
     answers_key,
     build_manifest,
     cell_fingerprint,
     published_as,
+    take_over,
 )
 
 if TYPE_CHECKING:
     from mambabench.models.base import LoadedModel
     from mambabench.models.plan import CheckpointPlan
     from mambabench.report.zeroshot import ZeroshotTable
-    from mambabench.store import RunDir
+    from mambabench.store import RunDir, StoredRun
     from mambabench.tasks.ahead import Collector
     from mambabench.tasks.answering import Answerer
     from mambabench.tasks.evaluate import ChatOptions
@@ -36,8 +38,25 @@ if TYPE_CHECKING:
     from mambabench.tasks.offline import PreparedTask
 
 
-def run_zeroshot(options: ZeroshotOptions) -> ZeroshotOutcome:
+def check_zeroshot(options: ZeroshotOptions, tasks: Sequence[PreparedTask] | None = None) -> Checked:
+    """Look at the models, and prepare the tasks unless they are given.
+
+    Raises:
+        MambabenchError: when the command cannot work.
+    """
+    plans = _plans(options)
+    return Checked(plans, _prepare(options) if tasks is None else tasks)
+
+
+def run_zeroshot(
+    options: ZeroshotOptions, *, checked: Checked | None = None, kept: Sequence[StoredRun] = ()
+) -> ZeroshotOutcome:
     """Evaluate models on a suite, finishing an interrupted run of the same command.
+
+    Args:
+        options: what to run.
+        checked: what `check_zeroshot` found for these options; looked at now when omitted.
+        kept: other runs whose cells are taken over where they are equal.
 
     Raises:
         MambabenchError: before anything slow when the command cannot work; afterwards errors stay in
@@ -49,8 +68,8 @@ def run_zeroshot(options: ZeroshotOptions) -> ZeroshotOutcome:
 
     if options.engine == "shared":
         compile_ahead()
-    plans = _plans(options)
-    tasks = _prepare(options)
+    checked = checked or check_zeroshot(options)
+    plans, tasks = checked.plans, checked.tasks
     store, manifest = Store(options.out), build_manifest(options, plans, tasks)
     # Requests are built before a run is made, since rows may turn out to be wrong here; for all of a
     # large suite that takes a while, after which it would be late to learn of another process.
@@ -59,6 +78,7 @@ def run_zeroshot(options: ZeroshotOptions) -> ZeroshotOutcome:
     with store.open_run(manifest) as run:
         for cell in cells:
             cell.adopt(run.cell(cell.fingerprint))
+        take_over(run, cells, kept)
         missing = [c for c in cells if c.done is None or c.done.status != "ok"]
         with progress(sum(c.n_requests for c in missing), "zeroshot") as bar:
             computation = _Computation(options, run, bar)

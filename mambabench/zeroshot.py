@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mambabench import __version__
 from mambabench.environment import describe_environment, package_versions
-from mambabench.errors import CellsFailedError, MambabenchError
+from mambabench.errors import CellsFailedError, MambabenchError, StoreError
 from mambabench.fingerprint import digest
 from mambabench.schema import (
     CellRecord,
@@ -29,6 +29,7 @@ from mambabench.schema import (
 if TYPE_CHECKING:
     from mambabench.models.plan import CheckpointPlan, Engine
     from mambabench.report.zeroshot import ZeroshotTable
+    from mambabench.store import RunDir, StoredRun
     from mambabench.suite import Suite
     from mambabench.tasks.offline import PreparedTask
 
@@ -89,6 +90,15 @@ class ZeroshotOptions:
             engine=self.engine,
             memory_budget_bytes=self.memory_budget_bytes,
         )
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a run needs before anything slow: its models looked at and its tasks with their data."""
+
+    plans: Sequence[CheckpointPlan]
+    tasks: Sequence[PreparedTask]
+    """Of the suite; runs one after the other may share them."""
 
 
 @dataclass
@@ -206,6 +216,36 @@ def cell_fingerprint(plan: CheckpointPlan, record: TaskRecord, options: Zeroshot
 def answers_key(plan: CheckpointPlan) -> str:
     """Return the digest of what an answer depends on besides the checkpoint and the request itself."""
     return digest({"engine": _engine(), "max_length": plan.max_length})
+
+
+def take_over(run: RunDir, cells: Sequence[Cell], kept: Sequence[StoredRun]) -> None:
+    """Copy cells that a run lacks from other runs that hold equal ones, with their samples.
+
+    What is damaged there is passed over: the cell is then computed.
+
+    Raises:
+        StoreError: the run cannot be written to.
+    """
+    for cell in cells:
+        if cell.done is not None and cell.done.status == "ok":
+            continue
+        for other in kept:
+            if other.path == run.path:
+                continue
+            try:
+                stored = other.cell(cell.fingerprint)
+                if stored is None or stored.status != "ok":
+                    continue
+                samples = other.read_samples(cell.fingerprint)
+                loaded = [c for c in other.checkpoints().values() if c.name == stored.model]
+            except StoreError:
+                continue
+            cell.adopt(stored)
+            assert cell.done is not None
+            run.write_cell(cell.done, samples)
+            if loaded and cell.plan.slug not in run.checkpoints():
+                run.write_checkpoint(cell.plan.slug, loaded[0].model_copy(update={"name": cell.plan.name}))
+            break
 
 
 def published_as(plan: CheckpointPlan, options: ZeroshotOptions) -> str | None:
