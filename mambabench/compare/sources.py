@@ -1,4 +1,4 @@
-"""What a user names to compare, and what it stands for: a model of a stored run, or a model to evaluate first.
+"""What a user names to compare, and what it stands for: a model of a stored run, or one to evaluate first.
 
     [LABEL=]RUN           a run's directory, or its name under the directory of runs; all of its models
     [LABEL=]RUN#MODEL     one model of it

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from mambabench.compare.read import filter_read
 from mambabench.references import n_items, published, verdict
 from mambabench.stats.intervals import pooled_wilson
 from mambabench.taskindex import TaskIndex
@@ -144,7 +145,7 @@ def _row(
     )
     if error := _why_not(metric, cells):
         return replace(empty, error=error)
-    found = [m for c in cells for m in c.metrics if m.metric == metric and m.filter == _filter(c, metric)]
+    found = [m for c in cells for m in c.metrics if m.metric == metric and m.filter == filter_read(c, metric)]
     reference = (
         published(published_as, task.task, metric, suite.reference, num_fewshot=cells[0].task.n_fewshot)
         if published_as
@@ -191,12 +192,6 @@ def _is_partial(task: str, cells: Sequence[CellRecord]) -> bool:
     full = n_items(task)
     n_docs = sum(c.task.n_docs for c in cells)
     return any(c.partial for c in cells) or (full is not None and n_docs != full)
-
-
-def _filter(cell: CellRecord, metric: str) -> str:
-    """Return the filter whose value is read: the plain one if there is one, else the task's first."""
-    filters = [m.filter for m in cell.metrics if m.metric == metric]
-    return "none" if "none" in filters else (filters or [""])[0]
 
 
 def _pool(group: str, found: Sequence[MetricRecord]) -> tuple[float, float | None, float | None]:

@@ -1,0 +1,460 @@
+"""Sides laid side by side: the same items, asked in the same way, or a refusal that shows what differs.
+
+tasks, totals, remarks = aligned_tasks(sides, CompareOptions())
+
+Items are the same where their document has the same number and digest, and were asked in the same way where
+all texts of their requests have the same digest. Of a partial run only what all sides have is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from mambabench.compare.differences import refuse_mismatch
+from mambabench.compare.items import AlignedSide, AlignedTask, Choices, Measure, TaskItems
+from mambabench.compare.read import read_task_items, value_of
+from mambabench.compare.sources import has_rows
+from mambabench.errors import MismatchError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mambabench.compare.result import CompareOptions, Side
+    from mambabench.schema import CellRecord, MetricRecord
+    from mambabench.store import StoredRun
+
+_FEWEST_SUBJECTS: Final = 10
+"""Members of a group from which they are clusters: an error estimated from fewer is worth little."""
+_MOST_NAMED: Final = 4
+
+
+@dataclass(frozen=True)
+class TotalsTask:
+    """A task of which at least one side has no items, only values."""
+
+    task: str
+    label: str
+    metrics: tuple[str, ...]
+    sides: tuple[tuple[MetricRecord, ...], ...]
+    """One a side, the baseline first: the values of the metrics that all sides have."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One task or group as one side has it."""
+
+    label: str
+    metrics: tuple[str, ...]
+    cells: dict[str, CellRecord]
+    """By lm-eval's task."""
+    failed: tuple[str, ...] = ()
+    """Tasks that ended in an error."""
+
+
+def aligned_tasks(
+    sides: Sequence[Side], options: CompareOptions
+) -> tuple[list[AlignedTask], list[TotalsTask], list[str]]:
+    """Return what all sides have in common, in the order of the first side's run.
+
+    Args:
+        sides: at least two, the baseline first.
+        options: how items are grouped.
+
+    Returns:
+        Tasks with items, tasks of which some side has only values, and remarks on what was left out.
+
+    Raises:
+        MismatchError: nothing in common, or a task's documents, prompts or worked examples differ.
+        StoreError: samples are missing or damaged.
+    """
+    from mambabench.store import StoredRun
+
+    runs = [StoredRun(side.run) for side in sides]
+    asked = [_asked(run, side.model) for run, side in zip(runs, sides, strict=True)]
+    names = [name for name in asked[0] if all(name in other for other in asked)]
+    remarks = _left_out(sides, asked, names)
+    tasks: list[AlignedTask] = []
+    totals: list[TotalsTask] = []
+    for name in names:
+        mine = [other[name] for other in asked]
+        members, said = _common_members(name, mine, sides)
+        remarks += said
+        if not members:
+            continue
+        _check_settings(name, members, mine, sides)
+        if all(_has_items(run, one, members) for run, one in zip(runs, mine, strict=True)):
+            tasks.append(_aligned(name, members, mine, runs, sides, options))
+        elif (total := _total(name, members, mine)) is not None:
+            totals.append(total)
+        else:
+            remarks.append(f"{name} is left out: a group without items on all sides")
+    if not tasks and not totals:
+        raise MismatchError(
+            f"{' and '.join(side.label for side in sides)} have no task in common that ended well",
+            hint="Evaluate them on the same suite.",
+        )
+    _check_cluster_field(tasks, options)
+    return tasks, totals, remarks
+
+
+def _asked(run: StoredRun, model: str) -> dict[str, _Asked]:
+    """Return a model's tasks by name, in the order of the run's tables."""
+    by_name: dict[str, dict[str, CellRecord]] = {}
+    failed: dict[str, list[str]] = {}
+    for cell in run.cells():
+        if cell.model != model:
+            continue
+        name = cell.task.group or cell.task.task
+        if cell.status != "ok":
+            failed.setdefault(name, []).append(cell.task.task)
+            continue
+        cells = by_name.setdefault(name, {})
+        if cell.task.task in cells:
+            raise UsageError(
+                f"{run.path} holds two results of {model} on {cell.task.task}",
+                hint="Delete the one that is not meant from `cells/`.",
+            )
+        cells[cell.task.task] = cell
+    read = {one.task: (one.label, one.metrics) for one in run.manifest.reads} or _suite_reads(run)
+    known = [*by_name, *failed]
+    order = [name for name in read if name in known]
+    order += [name for name in dict.fromkeys(known) if name not in read]
+    found = {}
+    for name in order:
+        cells = by_name.get(name, {})
+        label, metrics = read.get(name, ("", ()))
+        found[name] = _Asked(
+            label or name, metrics or _all_metrics(cells), cells, tuple(failed.get(name, ()))
+        )
+    return found
+
+
+def _suite_reads(run: StoredRun) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return what tables read of a run that does not say it itself, from its suite."""
+    from mambabench.errors import MambabenchError
+    from mambabench.suite import load_suite
+
+    try:
+        suite = load_suite(run.manifest.suite)
+    except MambabenchError:
+        return {}
+    if suite.sha256 != run.manifest.suite_sha256:
+        return {}
+    return {task.task: (task.label or "", task.metrics) for task in suite.tasks}
+
+
+def _all_metrics(cells: Mapping[str, CellRecord]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(m.metric for cell in cells.values() for m in cell.metrics))
+
+
+def _left_out(
+    sides: Sequence[Side], asked: Sequence[Mapping[str, _Asked]], common: Sequence[str]
+) -> list[str]:
+    remarks = []
+    for side, mine in zip(sides, asked, strict=True):
+        rest = [name for name in mine if name not in common]
+        if rest:
+            more = f" and {len(rest) - _MOST_NAMED} more" if len(rest) > _MOST_NAMED else ""
+            listed = ", ".join(rest[:_MOST_NAMED]) + more
+            remarks.append(f"left out, since not all sides have it: {listed} of {side.label}")
+    return remarks
+
+
+def _common_members(name: str, mine: Sequence[_Asked], sides: Sequence[Side]) -> tuple[list[str], list[str]]:
+    members = [m for m in mine[0].cells if all(m in other.cells for other in mine)]
+    remarks = []
+    for one, side in zip(mine, sides, strict=True):
+        if one.failed:
+            remarks.append(f"{name}: {', '.join(one.failed[:_MOST_NAMED])} failed for {side.label}, left out")
+        elif not members:
+            remarks.append(f"{name} is left out: nothing of it is on all sides")
+    everything = {m for one in mine for m in (*one.cells, *one.failed)}
+    if members and len(members) < len(everything):
+        remarks.append(f"{name}: {len(members)} of its {len(everything)} tasks are on all sides")
+    return members, list(dict.fromkeys(remarks))
+
+
+def _check_settings(name: str, members: Sequence[str], mine: Sequence[_Asked], sides: Sequence[Side]) -> None:
+    for member in members:
+        first = mine[0].cells[member].task
+        for one, side in zip(mine[1:], sides[1:], strict=True):
+            other = one.cells[member].task
+            if other.n_fewshot != first.n_fewshot:
+                raise MismatchError(
+                    f"{member} was asked with {first.n_fewshot} worked examples of {sides[0].label}, "
+                    f"with {other.n_fewshot} of {side.label}",
+                    hint="Evaluate both in the same way.",
+                )
+            if other.output_type and first.output_type and other.output_type != first.output_type:
+                raise MismatchError(
+                    f"{member} is a {first.output_type} task for {sides[0].label}, "
+                    f"a {other.output_type} one for {side.label}",
+                    hint="These are two tasks of one name.",
+                )
+
+
+def _has_items(run: StoredRun, one: _Asked, members: Sequence[str]) -> bool:
+    return all(has_rows(run.samples_path(one.cells[m].fingerprint)) for m in members)
+
+
+def _total(name: str, members: Sequence[str], mine: Sequence[_Asked]) -> TotalsTask | None:
+    from mambabench.compare.read import filter_read
+
+    if len(members) > 1:
+        return None
+    by_side = []
+    for one in mine:
+        cell = one.cells[members[0]]
+        by_side.append({m.metric: m for m in cell.metrics if m.filter == filter_read(cell, m.metric)})
+    metrics = [m for m in mine[0].metrics if all(m in found for found in by_side)]
+    metrics = metrics or [m for m in by_side[0] if all(m in found for found in by_side)]
+    if not metrics:
+        return None
+    return TotalsTask(
+        task=name,
+        label=mine[0].label,
+        metrics=tuple(metrics),
+        sides=tuple(tuple(found[m] for m in metrics) for found in by_side),
+    )
+
+
+def _aligned(
+    name: str,
+    members: Sequence[str],
+    mine: Sequence[_Asked],
+    runs: Sequence[StoredRun],
+    sides: Sequence[Side],
+    options: CompareOptions,
+) -> AlignedTask:
+    import numpy as np
+
+    remarks: list[str] = []
+    columns: list[list[TaskItems]] = [[] for _ in sides]
+    member_of, n_total = [], 0
+    for place, member in enumerate(members):
+        items = [
+            read_task_items(run, one.cells[member], cluster=options.cluster)
+            for run, one in zip(runs, mine, strict=True)
+        ]
+        remarks += [
+            f"{side.label}: {remark}" for side, i in zip(sides, items, strict=True) for remark in i.remarks
+        ]
+        kept = _in_common(member, items, sides)
+        remarks += _cut(member, items, len(kept[0].doc_ids), sides)
+        for column, one in zip(columns, kept, strict=True):
+            column.append(one)
+        member_of.append(np.full(len(kept[0].doc_ids), place, np.int64))
+        n_total += max(i.cell.task.n_docs_total for i in items)
+    first = columns[0]
+    names = [m for m in mine[0].metrics if all(m in i.measures for column in columns for i in column)]
+    shared = [
+        m
+        for m in dict.fromkeys(k for i in first for k in i.measures)
+        if all(m in i.measures for column in columns for i in column)
+    ]
+    clusters, cluster_name = _clusters(first, options)
+    doc_ids = np.concatenate([i.doc_ids for i in first])
+    return AlignedTask(
+        task=name,
+        label=mine[0].label,
+        metrics=tuple(names or [m for m in shared if m != "log-likelihood"]),
+        members=tuple(members),
+        member_of=np.concatenate(member_of),
+        doc_ids=doc_ids,
+        doc_hashes=tuple(h for i in first for h in i.doc_hashes),
+        context_lengths_bytes=np.concatenate([i.context_lengths_bytes for i in first]),
+        clusters=clusters,
+        cluster_name=cluster_name,
+        n_total=n_total,
+        sides=_of_one_kind([_side(column, shared) for column in columns]),
+        partial=len(doc_ids) < n_total,
+        remarks=tuple(dict.fromkeys(remarks)),
+    )
+
+
+def _in_common(member: str, items: Sequence[TaskItems], sides: Sequence[Side]) -> list[TaskItems]:
+    """Return each side's items that all sides have.
+
+    Raises:
+        MismatchError: an item differs, or is missing on a side that should have all.
+    """
+    import numpy as np
+
+    common = items[0].doc_ids
+    for other in items[1:]:
+        common = np.intersect1d(common, other.doc_ids, assume_unique=True)
+    if len(common) == 0:
+        raise MismatchError(
+            f"{member}: no document was scored on all sides",
+            hint="Evaluate them on the same documents (`--limit` takes the first ones).",
+        )
+    kept = [_taken(i, np.searchsorted(i.doc_ids, common)) for i in items]
+    for other, side in zip(kept[1:], sides[1:], strict=True):
+        refuse_mismatch(member, (kept[0], other), (sides[0].label, side.label))
+    totals = {i.cell.task.n_docs_total for i in items}
+    whole = [not i.cell.partial for i in items]
+    if len(totals) > 1 and all(whole):
+        counts = ", ".join(
+            f"{s.label} {i.cell.task.n_docs_total:,}" for s, i in zip(sides, items, strict=True)
+        )
+        raise MismatchError(
+            f"{member} has another number of documents on each side: {counts}",
+            hint="One of them was run on a part of the data, or on another version of it.",
+        )
+    return kept
+
+
+def _cut(member: str, items: Sequence[TaskItems], n: int, sides: Sequence[Side]) -> list[str]:
+    """Return which sides lack items that the task has."""
+    n_total = max(i.cell.task.n_docs_total for i in items)
+    if n == n_total:
+        return []
+    few = [s.label for s, i in zip(sides, items, strict=True) if len(i.doc_ids) < n_total]
+    whose = ", ".join(few) or "no side"
+    return [f"{member}: {n:,} of {n_total:,} items are compared, since {whose} holds no more in common"]
+
+
+def _taken(items: TaskItems, at: NDArray[np.intp]) -> TaskItems:
+    if len(at) == len(items.doc_ids):
+        return items
+
+    def texts(column: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(column[i] for i in at)
+
+    return replace(
+        items,
+        doc_ids=items.doc_ids[at],
+        doc_hashes=texts(items.doc_hashes),
+        prompt_hashes=texts(items.prompt_hashes),
+        target_hashes=texts(items.target_hashes),
+        context_lengths_bytes=items.context_lengths_bytes[at],
+        measures={name: _measure_at(measure, at) for name, measure in items.measures.items()},
+        choices=None
+        if items.choices is None
+        else Choices(
+            items.choices.log_likelihoods[at],
+            items.choices.lengths_bytes[at],
+            items.choices.lengths_chars[at],
+            items.choices.right[at],
+        ),
+        cluster_texts=None
+        if items.cluster_texts is None
+        else (items.cluster_texts[0], texts(items.cluster_texts[1])),
+    )
+
+
+def _measure_at(measure: Measure, at: NDArray[np.intp]) -> Measure:
+    weights = None if measure.weights is None else measure.weights[at]
+    taken = replace(measure, values=measure.values[at], weights=weights)
+    value = value_of(taken)
+    return taken if value is None else replace(taken, recorded=value)
+
+
+def _of_one_kind(sides: Sequence[AlignedSide]) -> tuple[AlignedSide, ...]:
+    """Let a measure be of one kind and unit on all sides.
+
+    By its own items alone a side may take a share for a score (all of them 0), or numbers for yes and no.
+    """
+    agreed: dict[str, Measure] = {}
+    for name in sides[0].measures:
+        mine = [side.measures[name] for side in sides]
+        kinds = {m.kind for m in mine}
+        kind = mine[0].kind if len(kinds) == 1 else ("mean" if kinds <= {"binary", "mean"} else "corpus")
+        if all(bool(((m.values == 0) | (m.values == 1)).all()) for m in mine) and kinds <= {"binary", "mean"}:
+            kind = "binary"
+        unit = next((m.unit for m in mine if m.unit == "fraction"), mine[0].unit)
+        agreed[name] = replace(mine[0], kind=kind, unit=unit)
+    return tuple(
+        replace(
+            side,
+            measures={
+                name: replace(m, kind=agreed[name].kind, unit=agreed[name].unit)
+                for name, m in side.measures.items()
+            },
+        )
+        for side in sides
+    )
+
+
+def _side(column: Sequence[TaskItems], names: Sequence[str]) -> AlignedSide:
+    return AlignedSide(
+        measures={name: _joined([i.measures[name] for i in column]) for name in names},
+        choices=_joined_choices([i.choices for i in column]),
+        samples_paths=tuple(i.samples_path for i in column),
+    )
+
+
+def _joined(measures: Sequence[Measure]) -> Measure:
+    import numpy as np
+
+    if len(measures) == 1:
+        return measures[0]
+    kinds = {m.kind for m in measures}
+    kind = measures[0].kind if len(kinds) == 1 else ("mean" if kinds <= {"binary", "mean"} else "corpus")
+    weights = [m.weights for m in measures if m.weights is not None]
+    joined = replace(
+        measures[0],
+        kind=kind,
+        values=np.concatenate([m.values for m in measures]),
+        weights=np.concatenate(weights) if len(weights) == len(measures) else None,
+    )
+    value = value_of(joined)
+    return joined if value is None else replace(joined, recorded=value)
+
+
+def _joined_choices(found: Sequence[Choices | None]) -> Choices | None:
+    import numpy as np
+
+    known = [one for one in found if one is not None]
+    if len(known) < len(found):
+        return None
+    widest = max(one.log_likelihoods.shape[1] for one in known)
+
+    def padded(columns: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+        return np.concatenate(
+            [np.pad(c, ((0, 0), (0, widest - c.shape[1])), constant_values=np.nan) for c in columns]
+        )
+
+    return Choices(
+        padded([one.log_likelihoods for one in known]),
+        padded([one.lengths_bytes for one in known]),
+        padded([one.lengths_chars for one in known]),
+        np.concatenate([one.right for one in known]),
+    )
+
+
+def _clusters(items: Sequence[TaskItems], options: CompareOptions) -> tuple[NDArray[np.int64] | None, str]:
+    """Return which items of a task are not independent, and what they share."""
+    import numpy as np
+
+    if options.cluster == "none":
+        return None, ""
+    if options.cluster == "auto" and len(items) >= _FEWEST_SUBJECTS:
+        sizes = [len(i.doc_ids) for i in items]
+        return np.repeat(np.arange(len(items), dtype=np.int64), sizes), "subject"
+    if not all(i.cluster_texts for i in items):
+        return None, ""
+    keys = [
+        (place, digest)
+        for place, i in enumerate(items)
+        if i.cluster_texts is not None
+        for digest in i.cluster_texts[1]
+    ]
+    numbers: dict[tuple[int, str], int] = {}
+    clusters = np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
+    if len(numbers) == len(keys):
+        return None, ""
+    assert items[0].cluster_texts is not None
+    return clusters, items[0].cluster_texts[0]
+
+
+def _check_cluster_field(tasks: Sequence[AlignedTask], options: CompareOptions) -> None:
+    asked_for_field = options.cluster not in ("auto", "none")
+    if asked_for_field and tasks and not any(task.cluster_name == options.cluster for task in tasks):
+        raise UsageError(
+            f"no task has documents that share a field '{options.cluster}'",
+            hint="`--cluster auto` finds passages and subjects by itself.",
+        )
