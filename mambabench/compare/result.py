@@ -269,7 +269,10 @@ class Rank:
     high: float
     """95% interval by a bootstrap over items."""
     group: int
-    """From 1; sides whose order the items do not settle share a group."""
+    """From 1; the best of `groups`."""
+    groups: tuple[int, ...] = ()
+    """All that the side belongs to: two sides share one exactly where the items do not settle their order, so
+    that groups overlap."""
 
 
 @dataclass(frozen=True)
