@@ -8,10 +8,19 @@ all texts of their requests have the same digest. Of a partial run only what all
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from mambabench.compare.asked import (
+    Asked,
+    TotalsTask,
+    asked_of,
+    check_settings,
+    common_members,
+    left_out,
+    total_of,
+)
 from mambabench.compare.differences import refuse_mismatch
 from mambabench.compare.items import AlignedSide, AlignedTask, Choices, Measure, TaskItems
 from mambabench.compare.read import read_task_items, value_of
@@ -23,35 +32,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mambabench.compare.result import CompareOptions, Side
-    from mambabench.schema import CellRecord, MetricRecord
     from mambabench.store import StoredRun
+
+__all__ = ["TotalsTask", "aligned_tasks"]
 
 _FEWEST_SUBJECTS: Final = 10
 """Members of a group from which they are clusters: an error estimated from fewer is worth little."""
-_MOST_NAMED: Final = 4
-
-
-@dataclass(frozen=True)
-class TotalsTask:
-    """A task of which at least one side has no items, only values."""
-
-    task: str
-    label: str
-    metrics: tuple[str, ...]
-    sides: tuple[tuple[MetricRecord, ...], ...]
-    """One a side, the baseline first: the values of the metrics that all sides have."""
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """One task or group as one side has it."""
-
-    label: str
-    metrics: tuple[str, ...]
-    cells: dict[str, CellRecord]
-    """By lm-eval's task."""
-    failed: tuple[str, ...] = ()
-    """Tasks that ended in an error."""
 
 
 def aligned_tasks(
@@ -73,21 +59,21 @@ def aligned_tasks(
     from mambabench.store import StoredRun
 
     runs = [StoredRun(side.run) for side in sides]
-    asked = [_asked(run, side.model) for run, side in zip(runs, sides, strict=True)]
+    asked = [asked_of(run, side.model) for run, side in zip(runs, sides, strict=True)]
     names = [name for name in asked[0] if all(name in other for other in asked)]
-    remarks = _left_out(sides, asked, names)
+    remarks = left_out(sides, asked, names)
     tasks: list[AlignedTask] = []
     totals: list[TotalsTask] = []
     for name in names:
         mine = [other[name] for other in asked]
-        members, said = _common_members(name, mine, sides)
+        members, said = common_members(name, mine, sides)
         remarks += said
         if not members:
             continue
-        _check_settings(name, members, mine, sides)
+        check_settings(name, members, mine, sides)
         if all(_has_items(run, one, members) for run, one in zip(runs, mine, strict=True)):
             tasks.append(_aligned(name, members, mine, runs, sides, options))
-        elif (total := _total(name, members, mine)) is not None:
+        elif (total := total_of(name, members, mine)) is not None:
             totals.append(total)
         else:
             remarks.append(f"{name} is left out: a group without items on all sides")
@@ -100,131 +86,14 @@ def aligned_tasks(
     return tasks, totals, remarks
 
 
-def _asked(run: StoredRun, model: str) -> dict[str, _Asked]:
-    """Return a model's tasks by name, in the order of the run's tables."""
-    by_name: dict[str, dict[str, CellRecord]] = {}
-    failed: dict[str, list[str]] = {}
-    for cell in run.cells():
-        if cell.model != model:
-            continue
-        name = cell.task.group or cell.task.task
-        if cell.status != "ok":
-            failed.setdefault(name, []).append(cell.task.task)
-            continue
-        cells = by_name.setdefault(name, {})
-        if cell.task.task in cells:
-            raise UsageError(
-                f"{run.path} holds two results of {model} on {cell.task.task}",
-                hint="Delete the one that is not meant from `cells/`.",
-            )
-        cells[cell.task.task] = cell
-    read = {one.task: (one.label, one.metrics) for one in run.manifest.reads} or _suite_reads(run)
-    known = [*by_name, *failed]
-    order = [name for name in read if name in known]
-    order += [name for name in dict.fromkeys(known) if name not in read]
-    found = {}
-    for name in order:
-        cells = by_name.get(name, {})
-        label, metrics = read.get(name, ("", ()))
-        found[name] = _Asked(
-            label or name, metrics or _all_metrics(cells), cells, tuple(failed.get(name, ()))
-        )
-    return found
-
-
-def _suite_reads(run: StoredRun) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Return what tables read of a run that does not say it itself, from its suite."""
-    from mambabench.errors import MambabenchError
-    from mambabench.suite import load_suite
-
-    try:
-        suite = load_suite(run.manifest.suite)
-    except MambabenchError:
-        return {}
-    if suite.sha256 != run.manifest.suite_sha256:
-        return {}
-    return {task.task: (task.label or "", task.metrics) for task in suite.tasks}
-
-
-def _all_metrics(cells: Mapping[str, CellRecord]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(m.metric for cell in cells.values() for m in cell.metrics))
-
-
-def _left_out(
-    sides: Sequence[Side], asked: Sequence[Mapping[str, _Asked]], common: Sequence[str]
-) -> list[str]:
-    remarks = []
-    for side, mine in zip(sides, asked, strict=True):
-        rest = [name for name in mine if name not in common]
-        if rest:
-            more = f" and {len(rest) - _MOST_NAMED} more" if len(rest) > _MOST_NAMED else ""
-            listed = ", ".join(rest[:_MOST_NAMED]) + more
-            remarks.append(f"left out, since not all sides have it: {listed} of {side.label}")
-    return remarks
-
-
-def _common_members(name: str, mine: Sequence[_Asked], sides: Sequence[Side]) -> tuple[list[str], list[str]]:
-    members = [m for m in mine[0].cells if all(m in other.cells for other in mine)]
-    remarks = []
-    for one, side in zip(mine, sides, strict=True):
-        if one.failed:
-            remarks.append(f"{name}: {', '.join(one.failed[:_MOST_NAMED])} failed for {side.label}, left out")
-        elif not members:
-            remarks.append(f"{name} is left out: nothing of it is on all sides")
-    everything = {m for one in mine for m in (*one.cells, *one.failed)}
-    if members and len(members) < len(everything):
-        remarks.append(f"{name}: {len(members)} of its {len(everything)} tasks are on all sides")
-    return members, list(dict.fromkeys(remarks))
-
-
-def _check_settings(name: str, members: Sequence[str], mine: Sequence[_Asked], sides: Sequence[Side]) -> None:
-    for member in members:
-        first = mine[0].cells[member].task
-        for one, side in zip(mine[1:], sides[1:], strict=True):
-            other = one.cells[member].task
-            if other.n_fewshot != first.n_fewshot:
-                raise MismatchError(
-                    f"{member} was asked with {first.n_fewshot} worked examples of {sides[0].label}, "
-                    f"with {other.n_fewshot} of {side.label}",
-                    hint="Evaluate both in the same way.",
-                )
-            if other.output_type and first.output_type and other.output_type != first.output_type:
-                raise MismatchError(
-                    f"{member} is a {first.output_type} task for {sides[0].label}, "
-                    f"a {other.output_type} one for {side.label}",
-                    hint="These are two tasks of one name.",
-                )
-
-
-def _has_items(run: StoredRun, one: _Asked, members: Sequence[str]) -> bool:
+def _has_items(run: StoredRun, one: Asked, members: Sequence[str]) -> bool:
     return all(has_rows(run.samples_path(one.cells[m].fingerprint)) for m in members)
-
-
-def _total(name: str, members: Sequence[str], mine: Sequence[_Asked]) -> TotalsTask | None:
-    from mambabench.compare.read import filter_read
-
-    if len(members) > 1:
-        return None
-    by_side = []
-    for one in mine:
-        cell = one.cells[members[0]]
-        by_side.append({m.metric: m for m in cell.metrics if m.filter == filter_read(cell, m.metric)})
-    metrics = [m for m in mine[0].metrics if all(m in found for found in by_side)]
-    metrics = metrics or [m for m in by_side[0] if all(m in found for found in by_side)]
-    if not metrics:
-        return None
-    return TotalsTask(
-        task=name,
-        label=mine[0].label,
-        metrics=tuple(metrics),
-        sides=tuple(tuple(found[m] for m in metrics) for found in by_side),
-    )
 
 
 def _aligned(
     name: str,
     members: Sequence[str],
-    mine: Sequence[_Asked],
+    mine: Sequence[Asked],
     runs: Sequence[StoredRun],
     sides: Sequence[Side],
     options: CompareOptions,
@@ -313,8 +182,8 @@ def _cut(member: str, items: Sequence[TaskItems], n: int, sides: Sequence[Side])
     if n == n_total:
         return []
     few = [s.label for s, i in zip(sides, items, strict=True) if len(i.doc_ids) < n_total]
-    whose = ", ".join(few) or "no side"
-    return [f"{member}: {n:,} of {n_total:,} items are compared, since {whose} holds no more in common"]
+    why = f": {', '.join(few)} {'has' if len(few) == 1 else 'have'} not all" if few else ""
+    return [f"{member}: {n:,} of {n_total:,} items are compared{why}"]
 
 
 def _taken(items: TaskItems, at: NDArray[np.intp]) -> TaskItems:
