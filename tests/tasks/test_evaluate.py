@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mambabench.stats.intervals import mean_interval, perplexity_interval, ratio_interval, wilson
-from mambabench.tasks.evaluate import _interval
+from mambabench.tasks.intervals import metric_interval
 
 
 @pytest.mark.parametrize(
@@ -41,4 +41,4 @@ from mambabench.tasks.evaluate import _interval
 def test_units_and_intervals(
     metric: str, aggregation: str, items: list[Any], unit: str, expected: Any
 ) -> None:
-    assert _interval(metric, aggregation, items) == (unit, expected)
+    assert metric_interval(metric, aggregation, items) == (unit, expected)
