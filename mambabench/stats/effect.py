@@ -29,6 +29,9 @@ class Effect:
     n_clusters: int | None = None
     """Groups of items that are not independent; None where each stands for itself."""
     determined: bool = True
+    """Whether the items determine the interval."""
+    degrees_of_freedom: float | None = None
+    """Of the standard error, for Student's quantiles; None where it is taken as normal."""
 
     def excludes(self, value: float) -> bool:
         """Return whether the interval leaves a value out."""
