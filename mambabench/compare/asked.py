@@ -104,7 +104,7 @@ def left_out(sides: Sequence[Side], asked: Sequence[Mapping[str, Asked]], common
 
 
 def common_members(name: str, mine: Sequence[Asked], sides: Sequence[Side]) -> tuple[list[str], list[str]]:
-    """Return lm-eval's tasks of a group that ended well on all sides, and what is to be said of the others."""
+    """Return the tasks of a group that ended well on all sides, and what is to be said of the others."""
     members = [m for m in mine[0].cells if all(m in other.cells for other in mine)]
     remarks = []
     for one, side in zip(mine, sides, strict=True):
