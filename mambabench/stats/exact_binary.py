@@ -1,0 +1,225 @@
+"""Exact one-sided tail probabilities for paired yes-or-no answers, whatever share of the pairs differs.
+
+Of n pairs, `won` are right only in the candidate and `lost` only in the baseline. Under a given difference of
+the two proportions the share of pairs that differ is still free: an exact test takes the largest probability
+over it. Outcomes are ordered by the score statistic of T. Tango (1998), "Equivalence test and confidence
+interval for the difference in proportions for the paired-sample design", Statistics in Medicine 17, 891-908.
+
+The sets of outcomes here contain, with any outcome, those with a loss less or a win more. Such a set is the
+more probable the larger the difference, so that its largest probability at a difference bounds that at all
+smaller ones (K. Sidik, 2003, "Exact unconditional tests for testing non-inferiority in matched-pairs
+design", Statistics in Medicine 22, 265-278).
+
+>>> round(tail_p(2, 0, 2, 0.0), 3), round(exact_lower(1, 0, 1, 0.025), 3)
+(0.25, -0.95)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+SAFETY = 1e-4
+"""The largest probability over a grid is taken to be too small by at most this share of itself."""
+
+_SPACING = 0.25
+_REFINED = 16
+_CELLS = 1 << 15
+_TIE = 1e-9
+
+
+def score(won: ArrayLike, lost: ArrayLike, n: int, difference: ArrayLike) -> Floats:
+    """Return the score statistic of a difference of paired proportions: standard normal for many pairs.
+
+    It is won - lost - n difference over its standard deviation, with the most likely share of pairs that
+    differ given that difference. It rises with `won` and falls with `lost` and with `difference`.
+
+    Args:
+        won: pairs that only the candidate has right.
+        lost: pairs that only the baseline has right; won + lost <= n.
+        n: pairs.
+        difference: between -1 and 1; this and the counts broadcast.
+    """
+    import numpy as np
+
+    won, lost, difference = (np.asarray(x, np.float64) for x in (won, lost, difference))
+    up = difference >= 0
+    # A negative difference is a positive one with the sides exchanged.
+    more, less, delta = np.where(up, won, lost), np.where(up, lost, won), np.abs(difference)
+    # The probability of a loss is the larger root of 2 n q^2 - b q - c = 0.
+    b = more + less + (more - less - 2 * n) * delta
+    c = less * delta * (1 - delta)
+    root = np.sqrt(b**2 + 8 * n * c)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # Of the two ways to write it the one without cancellation.
+        q = np.where(b >= 0, (b + root) / (4 * n), np.where(c > 0, 2 * c / (root - b), 0.0))
+        gap = more - less - n * delta
+        value = gap / np.sqrt(n * (2 * q + delta * (1 - delta)))
+    value = np.where(np.abs(gap) <= 1e-12 * n, 0.0, value)
+    return np.where(up, value, -value)
+
+
+def score_lower(won: int, lost: int, n: int, z: float) -> float:
+    """Return the difference below the observed one at which the score statistic is `z`, above 0."""
+    return _last(lambda d: float(score(won, lost, n, d)) >= z, -1.0, (won - lost) / n)
+
+
+def tail_p(won: int, lost: int, n: int, difference: float) -> float:
+    """Return the exact one-sided p-value of the hypothesis that the difference is at most `difference`.
+
+    The largest probability, over all shares of pairs that differ, of a score at least the observed one.
+    """
+    observed = float(score(won, lost, n, difference))
+    tail = _Tail(n, _least_won(won, lost, n, difference, observed))
+    return min(1.0, tail.largest(difference)[1] * (1 + SAFETY))
+
+
+def exact_lower(won: int, lost: int, n: int, alpha: float) -> float:
+    """Return a limit that is above the true difference with a probability of at most `alpha`.
+
+    Outcomes are ordered by `score_lower`; the limit is the smallest difference at which an outcome of at
+    least the observed rank has probability `alpha` for some share of pairs that differ. With that order no
+    larger limit is valid: R. J. Buehler (1957), JASA 52, 482-493, and for paired proportions C. J. Lloyd and
+    M. V. Moldovan (2007), Statistics in Medicine 26, 3369-3384.
+    """
+    from scipy.special import ndtri
+
+    if lost == n:
+        return -1.0
+    z = float(ndtri(1 - alpha))
+    start = score_lower(won, lost, n, z)
+    # Scores fall with the difference: a limit is at least `start` where the score at `start` is at least z.
+    tail = _Tail(n, _least_won(won, lost, n, start, z))
+    share, probability = tail.largest(start)
+    while True:
+        # Along one share the probability rises with the difference, and so there is one crossing.
+        rare = partial(tail.is_rare, share=share, alpha=alpha / (1 + 2 * SAFETY))
+        difference = _last(rare, -1.0, 1.0)
+        share, probability = tail.largest(difference)
+        if probability * (1 + SAFETY) <= alpha:
+            return difference
+
+
+class _Tail:
+    """A set of outcomes that contains, with any one, those with a loss less or a win more.
+
+    Args:
+        n: pairs.
+        least: int [n + 1], of m pairs that differ the least number of wins that belongs to the set; m + 1
+            where none does. Neighbours differ by 0 or 1.
+    """
+
+    def __init__(self, n: int, least: Ints) -> None:
+        import numpy as np
+        from scipy.special import gammaln
+
+        self._n, self._least = n, least
+        self._log_factorial = gammaln(np.arange(n + 2) + 1.0)
+
+    def is_rare(self, difference: float, share: float, alpha: float) -> bool:
+        """Return whether the set has at most a probability at one place, see `_probabilities`."""
+        import numpy as np
+
+        return bool(self._probabilities(difference, np.array([share]))[0] <= alpha)
+
+    def largest(self, difference: float) -> tuple[float, float]:
+        """Return where the probability is largest at a difference, and that probability."""
+        import numpy as np
+
+        # Neighbours are at most _SPACING standard deviations of the counts apart, everywhere.
+        steps = math.ceil(math.pi * math.sqrt(self._n) / _SPACING) + 1
+        shares = np.linspace(0.0, 1.0, steps + 1)
+        values = self._probabilities(difference, shares)
+        padded = np.concatenate([[-1.0], values, [-1.0]])
+        peaks = (values >= padded[:-2]) & (values >= padded[2:]) & (values >= 0.97 * values.max())
+        around = shares[peaks][:, None] + np.linspace(-1.0, 1.0, 2 * _REFINED + 1) / steps
+        fine = np.unique(np.clip(around, 0.0, 1.0))
+        values = self._probabilities(difference, fine)
+        best = int(values.argmax())
+        return float(fine[best]), float(values[best])
+
+    def _probabilities(self, difference: float, shares: Floats) -> Floats:
+        import numpy as np
+
+        differing = abs(difference) + (1 - abs(difference)) * np.sin(np.pi / 2 * shares) ** 2
+        # Beyond so many standard deviations nothing of weight is left.
+        half = np.sqrt(self._n * differing * (1 - differing)) * 8.5 + 20
+        width = min(self._n + 1, math.ceil(2 * float(half.max())) + 2)
+        first = np.clip(np.floor(self._n * differing - half).astype(np.int64), 0, self._n + 1 - width)
+        rows = max(1, _CELLS // width)
+        return np.concatenate(
+            [
+                self._block(difference, differing[i : i + rows], first[i : i + rows], width)
+                for i in range(0, len(shares), rows)
+            ]
+        )
+
+    def _block(self, difference: float, differing: Floats, first: Ints, width: int) -> Floats:
+        """Return the sum over m of P(m pairs differ) times P(at least `least` wins of m)."""
+        import numpy as np
+        from scipy.special import betainc
+
+        n, least, logs = self._n, self._least, self._log_factorial
+        win = np.clip((1 + difference / np.maximum(differing, 1e-300)) / 2, 0.0, 1.0)
+        m = first[:, None] + np.arange(width)
+        weight = _binomial(m, n, differing, logs)
+        # The first by the beta function; from m to m + 1 one binomial probability is gained or lost.
+        k, m0 = least[first], first
+        inside = (k > 0) & (k <= m0)
+        start = betainc(np.where(inside, k, 1), np.where(inside, m0 - k + 1, 1), win)
+        start = np.where(inside, start, np.where(k == 0, 1.0, 0.0))
+        before, after = least[m[:, :-1]], least[m[:, 1:]]
+        stays = before == after
+        j = np.where(stays, before - 1, before)
+        possible = (j >= 0) & (j <= m[:, :-1])
+        step = _binomial(np.where(possible, j, 0), m[:, :-1], win, logs)
+        step = np.where(possible, step, 0.0) * np.where(stays, win[:, None], win[:, None] - 1)
+        wins = np.concatenate([start[:, None], start[:, None] + np.cumsum(step, axis=1)], axis=1)
+        return np.asarray((weight * wins).sum(axis=1))
+
+
+def _binomial(k: Ints, n: Ints | int, p: Floats, log_factorial: Floats) -> Floats:
+    """Return the probability of k [rows, columns] of n, with p [rows]."""
+    import numpy as np
+
+    yes, no = np.log(np.maximum(p, 1e-300))[:, None], np.log(np.maximum(1 - p, 1e-300))[:, None]
+    chosen = log_factorial[n] - log_factorial[k] - log_factorial[n - k]
+    return np.asarray(np.exp(chosen + k * yes + (n - k) * no))
+
+
+def _least_won(won: int, lost: int, n: int, difference: float, at_least: float) -> Ints:
+    """Return `least` of `_Tail` for the outcomes whose score at a difference is at least so large.
+
+    (won, lost) belongs to them in any case, and so do outcomes that rounding would leave out: a set that is
+    too large makes a test conservative.
+    """
+    import numpy as np
+
+    m = np.arange(n + 1)
+    out, inside = np.full(n + 1, -1), m + 1
+    while bool((inside - out > 1).any()):
+        middle = np.clip((out + inside) // 2, 0, m)
+        reached = score(middle, m - middle, n, difference) >= at_least - _TIE * (1 + abs(at_least))
+        open_ = inside - out > 1
+        inside = np.where(open_ & reached, middle, inside)
+        out = np.where(open_ & ~reached, middle, out)
+    inside[won + lost] = min(inside[won + lost], won)
+    inside = np.minimum.accumulate(inside - m) + m
+    return np.asarray(np.minimum.accumulate(inside[::-1])[::-1])
+
+
+def _last(holds: Callable[[float], bool], low: float, high: float) -> float:
+    """Return the last value, to 2^-40 of the range, at which a condition holds that ceases within it."""
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
