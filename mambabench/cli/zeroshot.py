@@ -129,13 +129,21 @@ def command(**given: Any) -> int:
 
 
 def _options(given: dict[str, Any]) -> ZeroshotOptions:
+    from mambabench.suite import load_suite
     from mambabench.zeroshot import ZeroshotOptions
 
-    suite = _suite(given.pop("suite"), given.pop("tasks"), given.pop("num_fewshot"))
-    return ZeroshotOptions(suite=suite, command=("mambabench", *sys.argv[1:]), **given)
+    suite = asked_suite(given.pop("suite"), given.pop("tasks"), given.pop("num_fewshot"))
+    return ZeroshotOptions(
+        suite=suite or load_suite(_DEFAULT_SUITE), command=("mambabench", *sys.argv[1:]), **given
+    )
 
 
-def _suite(name: str | None, tasks: tuple[str, ...], num_fewshot: int | None) -> Suite:
+def asked_suite(name: str | None, tasks: tuple[str, ...], num_fewshot: int | None) -> Suite | None:
+    """Return the suite that options name; None where they name none.
+
+    Raises:
+        UsageError: options that do not go together, or name what does not exist.
+    """
     from mambabench.errors import UsageError
     from mambabench.suite import load_suite, suite_from_tasks
 
@@ -147,7 +155,7 @@ def _suite(name: str | None, tasks: tuple[str, ...], num_fewshot: int | None) ->
         )
     if tasks:
         return suite_from_tasks(list(dict.fromkeys(tasks)), num_fewshot=num_fewshot)
-    return load_suite(name or _DEFAULT_SUITE)
+    return None if name is None else load_suite(name)
 
 
 def _render(outcome: ZeroshotOutcome, *, as_json: bool) -> None:
