@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mambabench.store import StoredRun
 
 _MANIFEST: Final = "manifest.json"
-_LABEL: Final = re.compile(r"([\w.+-]+)=(.+)", re.DOTALL)
+_LABEL: Final = re.compile(r"([\w.+~-]+)=(.*)", re.DOTALL)
 _SCORED: Final = ("zeroshot", "imported")
 _SWEEPS: Final = ("latency", "throughput", "memory", "conversation")
 _FORMAT: Final = "Give [LABEL=]RUN, [LABEL=]RUN#MODEL or [LABEL=]MODEL."
