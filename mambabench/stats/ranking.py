@@ -3,7 +3,7 @@
 Every item is a game between each two sides. Who is right wins; both right or both wrong is a tie, which
 counts half a win for each. As all sides play all items, the order is that of their shares of right items (of
 the strata's mean, where there are several); the model turns the shares into chances to win. R. A. Bradley
-and M. E. Terry (1952), "Rank analysis of incomplete block designs", Biometrika 39, 324-345, fitted by evalica.
+and M. E. Terry (1952), "Rank analysis of incomplete block designs", Biometrika 39, 324-345; evalica fits it.
 
     found = bradley_terry([[1, 0], [1, 1], [1, 0], [0, 0]])
     found.strengths[0], found.groups
@@ -201,7 +201,7 @@ def _intervals(
             totals[rows] += unit.weight * n_stratum * drawn / drawn[:, -1:]
     replicated = np.array([_strengths(row, k, fit) for row in totals])
     low, high = np.quantile(replicated, [0.025, 0.975], axis=0)
-    return np.minimum(low, strengths), np.maximum(high, strengths)
+    return np.asarray(np.minimum(low, strengths)), np.asarray(np.maximum(high, strengths))
 
 
 def _prior(k: int) -> Floats:
@@ -248,10 +248,9 @@ def _strengths(totals: Floats, k: int, fit: Any) -> Floats:
     winners = whole.any(axis=1)
     if bool((winners | whole.any(axis=0)).all()):
         # Each side has every item right or every item wrong: no finite strengths are the likeliest.
-        return winners.astype(np.float64)
+        return np.asarray(winners, np.float64)
     scores: Floats = fit(wins, n)
-    strengths: Floats = scores / (1 + scores)
-    return strengths
+    return np.asarray(scores / (1 + scores))
 
 
 def _fitter() -> Any:
