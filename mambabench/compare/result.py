@@ -16,7 +16,7 @@ from typing import Literal
 
 Verdict = Literal["better", "worse", "equivalent", "not distinguishable", "not tested"]
 Correction = Literal["holm", "bh", "none"]
-FamilyName = Literal["tasks", "log-likelihoods", "overall"]
+FamilyName = Literal["tasks", "log-likelihoods", "overall", "speed"]
 _CORRECTIONS: dict[Correction, str] = {
     "holm": "p-values adjusted by Holm, {alpha} in all",
     "bh": "p-values adjusted by Benjamini and Hochberg, {alpha} of what is found",
@@ -176,7 +176,7 @@ class Shift:
     change: Literal["won", "lost", "shift"]
     """"won", "lost": right only with the candidate, or only with the baseline; "shift": neither."""
     baseline_value: float | None
-    """Of the headline metric, in lm-eval's unit."""
+    """Of the headline metric, in lm-eval's unit; None for perplexities, which no item has by itself."""
     candidate_value: float | None
     baseline_log_likelihood: float | None
     """Of the right answer, in nats."""
