@@ -107,9 +107,10 @@ def length_bins(lengths_bytes: Integers) -> tuple[tuple[str, ...], Integers]:
     which = np.searchsorted(bounds, lengths_bytes, side="left")
     kept, places = np.unique(which, return_inverse=True)
     # A range without items is taken into the one above it.
-    uppers = [int(bounds[number]) if number < len(bounds) else None for number in kept[:-1]]
-    names, below = [], None
-    for upper in uppers:
+    names: list[str] = []
+    below: int | None = None
+    for number in kept[:-1]:
+        upper = int(bounds[number])
         names.append(_range(below, upper))
         below = upper
     names.append("all" if below is None else f"over {below:,} bytes")

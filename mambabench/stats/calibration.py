@@ -64,8 +64,8 @@ def reliability(confidences: ArrayLike, right: ArrayLike, confidence: float = 0.
     (F. C. Leone, L. S. Nelson and R. B. Nottingham, 1961, Technometrics 3, 543-550). Error and interval
     follow by asking how much of all observed gaps there would have to be for the observed error to be the
     mean, or an end of what chance gives. The error is at least the overall gap, which bounds the upper end.
-    In simulations from 30 to 5,000 items it held the true error in 92% of cases or more
-    (`tests/stats/test_calibration_stats.py` repeats some).
+    In simulations of 18 ways to be wrong, from 10 to 5,000 items each, it held the true error in 91% of cases
+    or more, mostly in 94% to 98% (the tests repeat some).
 
     Args:
         confidences: [n], 0 to 1.
