@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 
 RatioMethod = Literal["t on log", "Welch t on log", "bootstrap t on log", "exact", "range", "single"]
 N_FOR_BOOTSTRAP: Final = 10
-"""Processes of each side from which two sweeps are compared by a bootstrap."""
+"""Processes of each side from which two sweeps are compared by a bootstrap.
+
+In 3,000 simulated pairs of sweeps each, of 10, 12, 16, 20 and 30 processes a side, it covers 94.8 to 96.2% of
+lognormal figures, and 95.9 to 98.0% where both sides are skewed or have rare slow processes; with 6 or 8 its
+resamples too often lack spread. Where one side alone is skewed nothing holds 95%: this covers 91 to 94%,
+Welch's t 90 to 92%. `tests/stats/test_process_ratio.py` simulates the same.
+"""
 MARGIN: Final = 0.02
 _LEVEL = 0.05
 _MOST_LOG = 700.0
@@ -142,11 +148,16 @@ def unpaired_ratio(
         p, p_equivalence = _t_tests(difference, error, df, margin)
         method: RatioMethod = "Welch t on log"
     else:
+        import numpy as np
+
         drawn = _bootstrap_t(above, below, replicates, seed)
-        half = _quantile(drawn, 1 - _LEVEL) * error
-        p = _share_beyond(drawn, abs(difference) / error)
+        sizes = np.sort(np.abs(drawn))
+        half = _quantile(sizes, 1 - _LEVEL) * error
+        p = _share(sizes >= abs(difference) / error)
         room = [(math.log1p(margin) + sign * difference) / error for sign in (1, -1)]
-        p_equivalence = max(_one_sided(drawn, t) for t in room)
+        # Skewed figures make one tail longer than half of both, and the larger p-value is the one to trust.
+        tails = [_share(sign * drawn >= t) for sign, t in zip((1, -1), room, strict=True)]
+        p_equivalence = max(*tails, *(_half(sizes, t) for t in room))
         method = "bootstrap t on log"
     low, high = value * math.exp(-half), value * math.exp(min(half, _MOST_LOG))
     return ProcessRatio(value, low, high, method, n, m, p, p_equivalence)
@@ -184,10 +195,7 @@ def _welch(above: Sequence[float], below: Sequence[float]) -> tuple[float, float
 
 
 def _bootstrap_t(above: Sequence[float], below: Sequence[float], replicates: int, seed: int) -> Floats:
-    """Return the absolute values of Welch's statistic over resamples of each side, in rising order.
-
-    Resamples in which neither side varies have an infinite one, which can only widen the interval.
-    """
+    """Return Welch's statistic over resamples of each side, infinite where neither varies."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
@@ -200,22 +208,22 @@ def _bootstrap_t(above: Sequence[float], below: Sequence[float], replicates: int
         difference = resampled[0].mean(axis=1) - resampled[1].mean(axis=1)
         errors = np.sqrt(sum(r.var(axis=1, ddof=1) / r.shape[1] for r in resampled))
         varied = errors > 0
-        drawn.append(np.where(varied, np.abs(difference) / np.where(varied, errors, 1.0), np.inf))
-    return np.sort(np.concatenate(drawn))
+        infinite = np.where(difference < 0, -np.inf, np.inf)
+        drawn.append(np.where(varied, difference / np.where(varied, errors, 1.0), infinite))
+    return np.concatenate(drawn)
 
 
-def _quantile(drawn: Floats, share: float) -> float:
+def _quantile(rising: Floats, share: float) -> float:
     # The next larger one of the drawn, as an infinite neighbour allows no interpolation.
-    return float(drawn[min(len(drawn) - 1, math.ceil(share * (len(drawn) + 1)) - 1)])
+    return float(rising[min(len(rising) - 1, math.ceil(share * (len(rising) + 1)) - 1)])
 
 
-def _share_beyond(drawn: Floats, t: float) -> float:
+def _share(beyond: NDArray[np.bool_]) -> float:
     """Return the share of resamples at least as far out, the sample itself counted: never 0."""
-    import numpy as np
-
-    return float(len(drawn) - np.searchsorted(drawn, t, side="left") + 1) / (len(drawn) + 1)
+    return (int(beyond.sum()) + 1) / (len(beyond) + 1)
 
 
-def _one_sided(drawn: Floats, t: float) -> float:
-    share = _share_beyond(drawn, abs(t)) / 2
+def _half(sizes: Floats, t: float) -> float:
+    """Return the p-value of one side of a symmetric statistic."""
+    share = _share(sizes >= abs(t)) / 2
     return share if t > 0 else 1 - share
