@@ -9,11 +9,12 @@ worked examples take hundreds of megabytes for a task.
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mambabench.errors import StoreError
 
@@ -25,9 +26,9 @@ SCREENFUL_CHARS: Final = 600
 ANSWER_CHARS: Final = 300
 """Of an answer its beginning is kept."""
 _BATCH_ROWS: Final = 1_000
-_ASKED: Final = ("doc_id", "filter", "arguments", "target", "filtered_resps")
-_ANSWERED: Final = ("doc_id", "filter", "filtered_resps")
 _REMEDY: Final = "Delete the file and the record of the same name in `cells/`, and run the command again."
+
+_Reduced = TypeVar("_Reduced")
 
 
 @dataclass(frozen=True)
@@ -59,21 +60,25 @@ def read_texts(task: AlignedTask, items: Sequence[int]) -> dict[int, ItemText]:
         StoreError: samples are missing or damaged.
     """
     wanted = sorted(set(items))
-    asked = _rows_of(task, 0, wanted, _ASKED)
-    requests = {item: _json(row.get("arguments")) or [] for item, row in asked.items()}
+    asked = _rows_of(task, 0, wanted, ("arguments", "target"), functools.partial(_asked, task))
     # Only what was generated differs in text from side to side.
-    generated = any(len(one) == 1 and _is_generation(one[0]) for one in requests.values())
-    rows = [asked] + [
-        _rows_of(task, number, wanted, _ANSWERED) if generated else {} for number in range(1, len(task.sides))
+    generated = any(one.generated for one in asked.values())
+    answers = [
+        _rows_of(task, number, wanted, ("filtered_resps",), _first_answer) if generated else {}
+        for number in range(len(task.sides))
     ]
     chosen = [chosen_of(side, task.metrics[0] if task.metrics else "") for side in task.sides]
     found = {}
     for item in wanted:
-        mine = requests.get(item, [])
-        target = _json(asked.get(item, {}).get("target"))
-        kept = [_json(side.get(item, {}).get("filtered_resps")) for side in rows]
-        question, right, answers = _in_words(task, item, mine, target, kept, chosen)
-        found[item] = ItemText(_end(question, SCREENFUL_CHARS), _start(right), tuple(map(_start, answers)))
+        one = asked.get(item, _Asked("", "", (), generated=False))
+        if one.generated:
+            said = tuple(side.get(item, "") for side in answers)
+        elif task.sides[0].choices is not None:
+            at = [-1 if places is None else int(places[item]) for places in chosen]
+            said = tuple(one.choices[i] if 0 <= i < len(one.choices) else "" for i in at)
+        else:
+            said = tuple(one.right_answer if _is_likeliest(side, item) else "" for side in task.sides)
+        found[item] = ItemText(one.question, one.right_answer, said)
     return found
 
 
@@ -93,11 +98,11 @@ def answer_lengths_bytes(task: AlignedTask) -> Integers | None:
             return None
         lengths = np.take_along_axis(choices.lengths_bytes, choices.right[:, None], axis=1)[:, 0]
         return np.asarray(lengths, np.int64)
-    rows = _rows_of(task, 0, range(task.n), ("doc_id", "filter", "target"))
-    targets = [_json(rows.get(item, {}).get("target")) for item in range(task.n)]
-    if not all(isinstance(target, str) for target in targets):
+    lengths_bytes = _rows_of(task, 0, range(task.n), ("target",), _target_bytes)
+    known = [lengths_bytes.get(item) for item in range(task.n)]
+    if any(length is None for length in known):
         return None
-    return np.array([len(target.strip().encode("utf-8", "replace")) for target in targets], np.int64)
+    return np.array(known, np.int64)
 
 
 def chosen_of(side: AlignedSide, headline: str) -> Integers | None:
@@ -129,34 +134,41 @@ def _scores(choices: Choices, headline: str) -> Floats:
     return np.where(np.isnan(scores), -np.inf, scores)
 
 
-def _in_words(
-    task: AlignedTask,
-    item: int,
-    requests: Sequence[Any],
-    target: Any,
-    kept: Sequence[Any],
-    chosen: Sequence[Integers | None],
-) -> tuple[str, str, list[str]]:
-    """Return an item's question, its right answer, and each side's answer."""
-    unknown = [""] * len(kept)
+@dataclass(frozen=True)
+class _Asked:
+    question: str
+    right_answer: str
+    choices: tuple[str, ...]
+    generated: bool
+
+
+def _asked(task: AlignedTask, item: int, row: Mapping[str, Any]) -> _Asked:
+    """Return what one row asked; long prompts are cut here, so that few are held at a time."""
+    requests = _json(row["arguments"]) or []
+    target = _target_text(_json(row["target"]))
     if not requests or not all(isinstance(request, list) and request for request in requests):
-        return "", target if isinstance(target, str) else "", unknown
+        return _Asked("", _start(target), (), generated=False)
     first = requests[0]
-    if len(requests) == 1 and _is_generation(first):
-        answers = [_first_text(one) for one in kept]
-        return str(first[0]), _target_text(target), answers
     choices = task.sides[0].choices
-    if choices is not None:
+    texts: list[str] = []
+    question, right, generated = str(first[0]), "", False
+    if len(requests) == 1 and len(first) > 1 and isinstance(first[1], dict):
+        right, generated = target, True
+    elif choices is not None:
         n_choices = int((choices.lengths_bytes[item] >= 0).sum())
         question, texts = _choices_in_words(requests[:n_choices])
-        at = [-1 if one is None else int(one[item]) for one in chosen]
-        return question, texts[int(choices.right[item])], [texts[i] if i >= 0 else "" for i in at]
-    if len(requests) == 1 and len(first) > 1:
-        measures = [side.measures.get("acc") for side in task.sides]
-        greedy = [m is not None and m.kind == "binary" and m.values[item] == 1 for m in measures]
-        answer = str(first[1]).strip()
-        return str(first[0]), answer, [answer if likeliest else "" for likeliest in greedy]
-    return str(first[0]), _target_text(target) if len(requests) > 1 else "", unknown
+        right = texts[int(choices.right[item])]
+    elif len(requests) > 1:
+        right = target
+    elif len(first) > 1:
+        right = str(first[1]).strip()
+    return _Asked(_end(question), _start(right), tuple(map(_start, texts)), generated)
+
+
+def _is_likeliest(side: AlignedSide, item: int) -> bool:
+    """Return whether the right continuation of an item was the likeliest one, token by token."""
+    measure = side.measures.get("acc")
+    return measure is not None and measure.kind == "binary" and bool(measure.values[item] == 1)
 
 
 def _choices_in_words(requests: Sequence[Sequence[Any]]) -> tuple[str, list[str]]:
@@ -173,15 +185,17 @@ def _choices_in_words(requests: Sequence[Sequence[Any]]) -> tuple[str, list[str]
     return f"{shared}_{endings[0]}", [context[len(shared) :].strip() for context in contexts]
 
 
-def _is_generation(request: Any) -> bool:
-    return isinstance(request, list) and len(request) > 1 and isinstance(request[1], dict)
-
-
-def _first_text(value: Any) -> str:
+def _first_answer(item: int, row: Mapping[str, Any]) -> str:
     """Return what was generated, the first of several."""
+    value = _json(row["filtered_resps"])
     while isinstance(value, list) and value:
         value = value[0]
-    return value.strip() if isinstance(value, str) else ""
+    return _start(value.strip()) if isinstance(value, str) else ""
+
+
+def _target_bytes(item: int, row: Mapping[str, Any]) -> int | None:
+    target = _json(row["target"])
+    return len(target.strip().encode("utf-8", "replace")) if isinstance(target, str) else None
 
 
 def _target_text(target: Any) -> str:
@@ -191,22 +205,27 @@ def _target_text(target: Any) -> str:
 
 
 def _rows_of(
-    task: AlignedTask, side: int, items: Sequence[int], columns: Sequence[str]
-) -> dict[int, dict[str, Any]]:
-    """Return rows of one side's samples by the items' places."""
+    task: AlignedTask,
+    side: int,
+    items: Sequence[int],
+    columns: Sequence[str],
+    reduced: Callable[[int, Mapping[str, Any]], _Reduced],
+) -> dict[int, _Reduced]:
+    """Return what is made of the rows of one side's samples, by the items' places."""
     import numpy as np
 
     places = np.asarray(items, np.int64)
     measures = task.sides[side].measures
     headline = measures.get(task.metrics[0]) if task.metrics else next(iter(measures.values()), None)
-    found: dict[int, dict[str, Any]] = {}
+    found: dict[int, _Reduced] = {}
     for member, path in enumerate(task.sides[side].samples_paths):
         mine = places[task.member_of[places] == member]
         if not len(mine):
             continue
         by_document = dict(zip(task.doc_ids[mine].tolist(), mine.tolist(), strict=True))
         for row in _rows(path, sorted(by_document), headline.filter if headline else None, columns):
-            found.setdefault(by_document[row["doc_id"]], row)
+            item = by_document[row["doc_id"]]
+            found.setdefault(item, reduced(item, row))
     return found
 
 
@@ -220,7 +239,7 @@ def _rows(
     wanted = pa.array(doc_ids, pa.int64())
     try:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(_BATCH_ROWS, columns=list(columns)):
+            for batch in file.iter_batches(_BATCH_ROWS, columns=["doc_id", "filter", *columns]):
                 for row in batch.filter(pc.is_in(batch["doc_id"], value_set=wanted)).to_pylist():
                     if filter_name is None or (row["filter"] or "none") == filter_name:
                         yield row
@@ -238,9 +257,9 @@ def _json(text: Any) -> Any:
         return None
 
 
-def _end(text: str, most: int) -> str:
+def _end(text: str) -> str:
     text = text.strip()
-    return text if len(text) <= most else f"…{text[len(text) - most + 1 :]}"
+    return text if len(text) <= SCREENFUL_CHARS else f"…{text[len(text) - SCREENFUL_CHARS + 1 :]}"
 
 
 def _start(text: str) -> str:
