@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("mambabench.cli.models", "List the models that can be named."),
     "suites": ("mambabench.cli.suites", "List the suites, or show one."),
     "tasks": ("mambabench.cli.tasks", "Find a task to use with --task."),
+    "import": ("mambabench.cli.import_results", "Make a run of lm-eval's results, to compare with."),
 }
 
 
