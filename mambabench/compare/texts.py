@@ -257,10 +257,16 @@ def _json(text: Any) -> Any:
         return None
 
 
+def _valid(text: str) -> str:
+    """Return text that can be written: half of a surrogate pair, which tokenizers can produce, cannot."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _end(text: str) -> str:
-    text = text.strip()
+    text = _valid(text.strip())
     return text if len(text) <= SCREENFUL_CHARS else f"…{text[len(text) - SCREENFUL_CHARS + 1 :]}"
 
 
 def _start(text: str) -> str:
+    text = _valid(text)
     return text if len(text) <= ANSWER_CHARS else f"{text[: ANSWER_CHARS - 1]}…"
