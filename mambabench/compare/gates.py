@@ -1,230 +1,319 @@
-"""Thresholds on a comparison: how they are written, what became of them, and the error that ends a command.
+"""What becomes of gates: each is held against every contrast that it names, and nothing passes unseen.
 
-A gate names a change, candidate minus baseline, that must not happen: `hellaswag < -1pt` fails when the
-candidate has lost more than a percentage point. `parse_gate` needs no results, so that a slip of the pen
-shows before anything slow.
+results = check_gates([parse_gate("any < -2pt")], comparison, None)
+results[0].status
 
-    >>> gate = parse_gate("lambada_openai.perplexity > +3%")
-    >>> gate.name, gate.measure, gate.operator, gate.number, gate.unit
-    ('lambada_openai', 'perplexity', '>', 3.0, '%')
-    >>> parse_gate("ttft@prompt=4096,batch=8 >= 10 %").text
-    'ttft@prompt=4096,batch=8 >= 10%'
+A change is judged by its estimate, or where that is asked for by its whole 95% interval. "any" takes
+everything that gets worse in the gate's direction: `any < -2pt` accuracies, `any > 5%` perplexities, times
+and memory. A candidate that cannot run where the baseline can has lost more than any figure; what could not
+be compared is "unknown", and neither passes nor fails.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Iterable, Sequence
+from typing import Final
 
-from mambabench.errors import CellsFailedError, GateFailedError, UsageError
-
-Operator = Literal["<", "<=", ">", ">="]
-GateUnit = Literal["pt", "%", ""]
-FailWhen = Literal["estimate", "certain"]
-GateStatus = Literal["passed", "failed", "unknown"]
-GRAMMAR: Final = (
-    "Write NAME[.MEASURE][@POINT] OP NUMBER[pt|%], such as 'hellaswag < -1pt', 'any < -2pt', "
-    "'lambada_openai.perplexity > 3%', 'tpot > 5%' or 'ttft@4096 > 10%'."
+from mambabench.compare.gate_changes import (
+    PLAIN_POINTS,
+    Change,
+    misfit,
+    overall_change,
+    speed_change,
+    task_change,
 )
-_SIZE_KEYS: Final = ("prompt", "batch", "gen", "chunk")
-_WORD_KEYS: Final = ("arm", "attention", "dtype", "device")
-_OPERATOR = re.compile(r"[<>]=?")
-_NAME = re.compile(r"\w[^<>=@]*")
-_MEASURE = re.compile(r"(?P<name>.*\w.*)\.(?P<measure>[A-Za-z][\w-]*)")
-_NUMBER = re.compile(r"(?P<sign>[+-]?)\s*(?P<digits>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)")
-_SIZE = re.compile(r"[1-9]\d*")
-_WORD = re.compile(r"\w[\w:.-]*")
+from mambabench.compare.gate_grammar import FailWhen, Gate, GateStatus
+from mambabench.compare.gate_grammar import GateResult as GateResult
+from mambabench.compare.gate_grammar import parse_gate as parse_gate
+from mambabench.compare.gate_grammar import raise_for as raise_for
+from mambabench.compare.result import Comparison, Contrast
+from mambabench.compare.speed_figures import FIGURES, figure_named
+from mambabench.compare.speed_result import NO_PLACE, Match, Outcome, SpeedComparison
+from mambabench.errors import UnknownNameError, UsageError
+
+ANY: Final = "any"
+OVERALL: Final = "overall"
+_PLACE_KEYS: Final = {
+    "prompt": "prompt_len_tokens",
+    "batch": "batch_size",
+    "gen": "gen_len_tokens",
+    "chunk": "prefill_chunk_tokens",
+}
 
 
-@dataclass(frozen=True)
-class Gate:
-    """A threshold as it was written."""
-
-    name: str
-    """A task or its label, "any", "overall", or a figure of speed."""
-    measure: str
-    """A metric of the task; empty for the one that tables read."""
-    point: tuple[tuple[str, int | str], ...]
-    """Which places of a sweep, by key ("prompt", "batch", "gen", "chunk", "arm", "attention", "dtype",
-    "device"); empty for all."""
-    operator: Operator
-    number: float
-    unit: GateUnit
-    """"pt": percentage points of a share; "%": change relative to the baseline; "": the measure's own."""
-
-    @property
-    def text(self) -> str:
-        """The gate, written in one way."""
-        measure = f".{self.measure}" if self.measure else ""
-        at = f"@{','.join(f'{key}={value}' for key, value in self.point)}" if self.point else ""
-        number = repr(self.number).removesuffix(".0")
-        return f"{self.name}{measure}{at} {self.operator} {number}{self.unit}"
-
-    def holds(self, value: float) -> bool:
-        """Return whether a change is beyond the threshold; what rounding leaves of a tie is a tie."""
-        if math.isclose(value, self.number, rel_tol=1e-9, abs_tol=1e-9):
-            return self.operator in ("<=", ">=")
-        return value < self.number if self.is_below else value > self.number
-
-    @property
-    def is_below(self) -> bool:
-        """Whether small values cross it."""
-        return self.operator.startswith("<")
-
-
-@dataclass(frozen=True)
-class GateResult:
-    """What became of a gate for one candidate at one place."""
-
-    gate: str
-    """As it was written, but for spaces."""
-    candidate: str
-    where: str
-    """Task and measure, or figure and place."""
-    value: float | None
-    """The change, candidate minus baseline; None where there is none."""
-    low: float | None
-    high: float | None
-    """Ends of its 95% interval; None where there is none."""
-    unit: str
-    """Of all three."""
-    crossed: bool
-    """By the estimate."""
-    certain: bool
-    """Whether the whole interval is beyond the threshold."""
-    status: GateStatus
-    """"failed": crossed in the way that was asked for; "unknown": nothing could be decided."""
-    why: str
-    """What limits the answer, or what stands in for a value; may be empty."""
-
-
-def parse_gate(text: str) -> Gate:
-    """Read a gate.
+def check_gates(
+    gates: Sequence[Gate],
+    comparison: Comparison | None,
+    speed: SpeedComparison | None,
+    *,
+    fail_when: FailWhen = "estimate",
+) -> list[GateResult]:
+    """Hold gates against what was compared.
 
     Args:
-        text: `NAME[.MEASURE][@POINT] OP NUMBER[UNIT]`. POINT is a prompt's length in tokens, or `KEY=VALUE`
-            separated by commas. Spaces do not matter between the parts.
+        gates: in the order of the results.
+        comparison: of tasks, where there is one.
+        speed: of sweeps, where there is one.
+        fail_when: "estimate": a gate fails when the estimate is beyond its threshold; "certain": when the
+            whole 95% interval is. What has crossed by its estimate and has no interval is "unknown" then.
+
+    Returns:
+        One result for each gate, candidate and thing compared.
 
     Raises:
-        UsageError: naming the letter where reading ended.
+        UsageError: a name that was not compared, or a unit that its measure does not have.
     """
-    # A minus sign of typography arrives where commands are copied from documents.
-    plain = text.replace("\N{MINUS SIGN}", "-")
-    operator = _OPERATOR.search(plain)
-    if operator is None:
-        at = plain.find("=") if "=" in plain and "@" not in plain else len(plain.rstrip())
-        raise _unreadable(text, at, "expected <, <=, > or >=")
-    name, measure, point = _subject(text, plain[: operator.start()])
-    number, unit = _threshold(text, plain, operator.end())
-    return Gate(name, measure, point, _operator(operator[0]), number, unit)
+    return [result for gate in gates for result in _Checker(gate, comparison, speed, fail_when).results()]
 
 
-def raise_for(results: Sequence[GateResult]) -> None:
-    """Raise when a gate failed, or could not be decided: nothing passes because it is not known.
+class _Checker:
+    def __init__(
+        self, gate: Gate, comparison: Comparison | None, speed: SpeedComparison | None, fail_when: FailWhen
+    ) -> None:
+        self._gate = gate
+        self._comparison = comparison
+        self._speed = speed
+        self._fail_when = fail_when
 
-    Raises:
-        GateFailedError: exit code 1, naming the first that failed and how many did.
-        CellsFailedError: exit code 3, where none failed and some could not be decided.
-    """
-    failed = [r for r in results if r.status == "failed"]
-    unknown = [r for r in results if r.status == "unknown"]
-    n_gates = len({r.gate for r in results})
-    if failed:
-        more = _counted(failed, n_gates)
-        raise GateFailedError(f"gate '{failed[0].gate}' failed: {_said(failed[0])}{more}")
-    if unknown:
-        more = _counted(unknown, n_gates)
-        raise CellsFailedError(
-            f"gate '{unknown[0].gate}' could not be decided: {_said(unknown[0])}{more}",
-            hint="What is not known does not pass.",
+    def results(self) -> list[GateResult]:
+        """Return one result for each candidate and contrast that the gate names."""
+        gate = self._gate
+        tasks = {} if self._comparison is None else _tasks(self._comparison)
+        is_task = gate.name in (ANY, OVERALL) or gate.name.lower() in tasks or self._dotted() in tasks
+        if self._comparison is not None and is_task and not (gate.name == ANY and gate.point):
+            if gate.point:
+                raise self._refused("a task has no points", "Leave out what follows '@'.")
+            return self._overall() if gate.name == OVERALL else self._on_tasks(tasks)
+        figure = figure_named(gate.name)
+        if self._speed is not None and (gate.name == ANY or figure is not None):
+            if gate.measure:
+                raise self._refused("a figure of speed has no measures", f"Write '{gate.name}'.")
+            return self._on_speed(None if figure is None else figure.name)
+        raise self._not_compared(tasks)
+
+    def _dotted(self) -> str:
+        """Return the name with what was taken for a measure: names of tasks may have dots."""
+        return f"{self._gate.name}.{self._gate.measure}".lower()
+
+    def _not_compared(self, tasks: dict[str, str]) -> UsageError:
+        names = list(dict.fromkeys(tasks.values()))
+        if self._comparison is not None and self._comparison.overall:
+            names.append(OVERALL)
+        if self._speed is not None:
+            measured = {c.figure for c in self._speed.contrasts}
+            names += [f.name for f in FIGURES if f.name in measured]
+        error = UnknownNameError.for_name(
+            "name", self._gate.name, [*names, ANY], where=f"Compared were {', '.join(names) or 'no tasks'}."
+        )
+        return UnknownNameError(f"gate '{self._gate.text}': {error.message}", hint=error.hint)
+
+    def _refused(self, why: str, hint: str = "") -> UsageError:
+        return UsageError(f"gate '{self._gate.text}': {why}", hint=hint)
+
+    def _on_tasks(self, tasks: dict[str, str]) -> list[GateResult]:
+        comparison, gate = self._comparison, self._gate
+        assert comparison is not None
+        if self._dotted() in tasks:
+            chosen, measure = [tasks[self._dotted()]], ""
+        else:
+            chosen = list(dict.fromkeys(tasks.values()))
+            chosen = chosen if gate.name == ANY else [tasks[gate.name.lower()]]
+            measure = gate.measure
+        found: dict[str, list[Contrast]] = {}
+        for task in chosen:
+            of_task = [c for c in comparison.contrasts if c.task == task]
+            name = self._measure(task, of_task, measure)
+            if name:
+                found[task] = [c for c in of_task if c.measure == name]
+        if not found:
+            raise self._refused(
+                f"nothing that was compared {_direction(gate)}{_in_unit(gate)}",
+                "Name a task to gate a change that is no loss.",
+            )
+        results = []
+        for side in comparison.candidates:
+            for task, contrasts in found.items():
+                contrast = next((c for c in contrasts if c.candidate == side.label), None)
+                if contrast is None:
+                    where = f"{contrasts[0].label} {contrasts[0].measure}"
+                    results.append(self._unknown(side.label, where, f"{task} was not compared for it"))
+                else:
+                    where = f"{contrast.label} {contrast.measure}"
+                    results.append(self._decided(side.label, where, task_change(gate, contrast)))
+        return results
+
+    def _measure(self, task: str, contrasts: Sequence[Contrast], asked: str) -> str:
+        """Return the measure of a task that the gate is about; empty where "any" leaves the task out."""
+        gate = self._gate
+        known = list(dict.fromkeys(c.measure for c in sorted(contrasts, key=lambda c: not c.headline)))
+        first = {name: next(c for c in contrasts if c.measure == name) for name in known}
+        if asked and asked not in first:
+            if gate.name == ANY and any(c.measure == asked for c in self._all_contrasts()):
+                return ""
+            raise self._refused(f"{task} has no '{asked}'", f"It has {', '.join(known)}.")
+        if gate.name == ANY:
+            fitting = [
+                name
+                for name in ([asked] if asked else known)
+                if first[name].higher_is_better == gate.is_below
+                and not misfit(gate, first[name])
+                and (asked or first[name].headline or gate.unit == "pt")
+                and (asked or first[name].family == "tasks")
+            ]
+            return fitting[0] if fitting else ""
+        if asked or gate.unit != "pt":
+            name = asked or known[0]
+        else:
+            name = next((n for n in known if first[n].effect_unit == "pt"), known[0])
+        if why := misfit(gate, first[name]):
+            raise self._refused(f"{task}'s {name} {why}")
+        return name
+
+    def _all_contrasts(self) -> Iterable[Contrast]:
+        return () if self._comparison is None else self._comparison.contrasts
+
+    def _overall(self) -> list[GateResult]:
+        comparison, gate = self._comparison, self._gate
+        assert comparison is not None
+        if gate.measure:
+            raise self._refused("the overall figure has no measures", f"Write '{OVERALL}'.")
+        if not comparison.overall:
+            raise self._refused("there is no overall figure", "It takes two tasks with an accuracy.")
+        if not gate.unit:
+            raise self._refused(PLAIN_POINTS)
+        found = {o.candidate: o for o in comparison.overall}
+        return [
+            self._decided(side.label, OVERALL, overall_change(gate, found[side.label]))
+            if side.label in found
+            else self._unknown(side.label, OVERALL, "no two of its tasks with an accuracy were compared")
+            for side in comparison.candidates
+        ]
+
+    def _on_speed(self, figure: str | None) -> list[GateResult]:
+        speed, gate = self._speed, self._gate
+        assert speed is not None
+        if gate.unit == "pt":
+            raise self._refused(
+                "figures of speed have no percentage points", "Write % for a relative change."
+            )
+        if figure is None and not gate.unit:
+            raise self._refused("times and memory have no unit in common", "Write % for a relative change.")
+        matches = [m for m in speed.matches if _is_at(gate, m)]
+        if not matches:
+            places = list(dict.fromkeys(speed.where(m) for m in speed.matches))
+            raise self._refused("no such point was compared", f"There are {'; '.join(places)}.")
+        if figure is None:
+            wanted = [f.name for f in FIGURES if f.lower_is_better != gate.is_below]
+        else:
+            wanted = [figure]
+        measured = {c.figure for c in speed.contrasts}
+        if speed.contrasts and not measured & {*wanted}:
+            names = ", ".join(f.name for f in FIGURES if f.name in measured)
+            raise self._refused(f"{gate.name} was not measured", f"Compared were {names}.")
+        return [result for match in matches for result in self._at(match, wanted)]
+
+    def _at(self, match: Match, wanted: Sequence[str]) -> list[GateResult]:
+        """Return the results at one place."""
+        speed = self._speed
+        assert speed is not None
+        place, label = speed.where(match), match.candidate
+        where = f"{wanted[0] if len(wanted) == 1 else 'all figures'} at {place}"
+        outcome = next((o for o in speed.outcomes if o.match == match), None)
+        found = [c for c in speed.contrasts if c.match == match and c.figure in wanted]
+        if outcome is None and not found:
+            return [self._unknown(label, where, "it was not measured on both sides")]
+        if outcome is not None and (not found or _is_lost(outcome)):
+            return [self._by_outcome(outcome, where, wanted)]
+        said = outcome.words if outcome else ""
+        return [
+            self._decided(label, f"{c.figure} at {place}", speed_change(self._gate, c, said)) for c in found
+        ]
+
+    def _by_outcome(self, outcome: Outcome, where: str, wanted: Sequence[str]) -> GateResult:
+        """Decide where a side could not run, which is worse than any figure."""
+        figure = figure_named(wanted[0])
+        against_loss = figure is not None and figure.lower_is_better != self._gate.is_below
+        could_run = outcome.baseline_status not in NO_PLACE, outcome.candidate_status not in NO_PLACE
+        status: GateStatus = "unknown"
+        if against_loss and _is_lost(outcome):
+            status = "failed"
+        elif against_loss and outcome.baseline_status in NO_PLACE and outcome.candidate_status == "ok":
+            status = "passed"
+        elif not any(could_run) and not self._gate.point:
+            # Sweeps end where nothing fits, and a gate on all of their points is on those that can be run.
+            status = "passed"
+        crossed = status == "failed"
+        label = outcome.match.candidate
+        return self._result(label, where, Change(), crossed, crossed, status, outcome.words)
+
+    def _decided(self, label: str, where: str, change: Change) -> GateResult:
+        gate = self._gate
+        if change.value is None or change.value != change.value:
+            return self._unknown(label, where, change.why or "there is no value")
+        crossed = gate.holds(change.value)
+        end = change.high if gate.is_below else change.low
+        certain = crossed and end is not None and gate.holds(end)
+        status: GateStatus = "failed" if crossed else "passed"
+        why = change.why
+        if crossed and self._fail_when == "certain" and not certain:
+            status = "passed" if end is not None else "unknown"
+            but = "has no interval" if end is None else "is not beyond it with its whole interval"
+            why = "; ".join(filter(None, (why, f"the estimate crossed it and {but}")))
+        return self._result(label, where, change, crossed, certain, status, why)
+
+    def _unknown(self, label: str, where: str, why: str) -> GateResult:
+        return self._result(label, where, Change(), False, False, "unknown", why)
+
+    def _result(
+        self,
+        label: str,
+        where: str,
+        change: Change,
+        crossed: bool,
+        certain: bool,
+        status: GateStatus,
+        why: str,
+    ) -> GateResult:
+        return GateResult(
+            gate=self._gate.text,
+            candidate=label,
+            where=where,
+            value=change.value,
+            low=change.low,
+            high=change.high,
+            unit=change.unit,
+            crossed=crossed,
+            certain=certain,
+            status=status,
+            why=why,
         )
 
 
-def written(value: float, unit: str) -> str:
-    """Return a change with its sign and unit.
-
-    >>> written(-1.25, "pt"), written(0.5, "%"), written(-0.0125, "nats")
-    ('-1.25 pt', '+0.50%', '-0.0125 nats')
-    """
-    if unit in ("pt", "%"):
-        return f"{value:+.2f}{' pt' if unit == 'pt' else '%'}"
-    return f"{value:+.3g}{' ' if unit else ''}{unit}"
+def _tasks(comparison: Comparison) -> dict[str, str]:
+    """Return lm-eval's names of the tasks by those names and by their labels, in small letters."""
+    found = {c.label.lower(): c.task for c in comparison.contrasts}
+    return found | {c.task.lower(): c.task for c in comparison.contrasts}
 
 
-def _said(result: GateResult) -> str:
-    change = "" if result.value is None else f" changed by {written(result.value, result.unit)}"
-    why = f" ({result.why})" if result.why else ""
-    return f"{result.candidate}: {result.where}{change}{why}"
+def _direction(gate: Gate) -> str:
+    return "gets worse by falling" if gate.is_below else "gets worse by rising"
 
 
-def _counted(results: Sequence[GateResult], n_gates: int) -> str:
-    if len(results) == 1:
-        return ""
-    return f"; {len(results)} results of {len({r.gate for r in results})} of {n_gates} gates in all"
+def _in_unit(gate: Gate) -> str:
+    return {"pt": " in percentage points", "%": "", "": " in a unit of its own"}[gate.unit]
 
 
-def _subject(text: str, before: str) -> tuple[str, str, tuple[tuple[str, int | str], ...]]:
-    head, at, tail = before.partition("@")
-    begin = len(head) - len(head.lstrip())
-    name = _NAME.fullmatch(head.strip())
-    if name is None:
-        raise _unreadable(text, begin, "expected the name of a task or figure")
-    words = " ".join(name[0].split())
-    point = _point(text, tail, len(head) + 1) if at else ()
-    dotted = _MEASURE.fullmatch(words)
-    return (dotted["name"].strip(), dotted["measure"], point) if dotted else (words, "", point)
+def _is_lost(outcome: Outcome) -> bool:
+    """Return whether the candidate cannot run where the baseline can."""
+    return outcome.candidate_status in NO_PLACE and outcome.baseline_status == "ok"
 
 
-def _point(text: str, tail: str, begin: int) -> tuple[tuple[str, int | str], ...]:
-    found: dict[str, int | str] = {}
-    for part in tail.split(","):
-        at = begin + len(part) - len(part.lstrip())
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals:
-            key, value = "prompt", key
-        if key not in (*_SIZE_KEYS, *_WORD_KEYS):
-            raise _unreadable(text, at, f"expected one of {', '.join((*_SIZE_KEYS, *_WORD_KEYS))}")
-        if key in found:
-            raise _unreadable(text, at, f"{key} is given twice")
-        pattern, wanted = (_SIZE, "a number above 0") if key in _SIZE_KEYS else (_WORD, "a word")
-        if pattern.fullmatch(value) is None:
-            raise _unreadable(text, at, f"expected {wanted} for {key}")
-        found[key] = int(value) if key in _SIZE_KEYS else value
-        begin += len(part) + 1
-    return tuple((key, found[key]) for key in (*_SIZE_KEYS, *_WORD_KEYS) if key in found)
-
-
-def _threshold(text: str, plain: str, begin: int) -> tuple[float, GateUnit]:
-    begin += len(plain[begin:]) - len(plain[begin:].lstrip())
-    number = _NUMBER.match(plain, begin)
-    if number is None:
-        raise _unreadable(text, begin, "expected a number")
-    value = float(number["sign"] + number["digits"])
-    if not math.isfinite(value):
-        raise _unreadable(text, begin, "expected a number that a float holds")
-    rest = plain[number.end() :]
-    match rest.strip():
-        case "pt" | "%" | "" as unit:
-            return value, unit
-        case _:
-            at = number.end() + len(rest) - len(rest.lstrip())
-            raise _unreadable(text, at, "expected pt, % or nothing")
-
-
-def _operator(sign: str) -> Operator:
-    match sign:
-        case "<" | "<=" | ">" | ">=":
-            return sign
-        case _:
-            raise ValueError(sign)
-
-
-def _unreadable(text: str, at: int, expected: str) -> UsageError:
-    rest = text[at : at + 20].strip()
-    seen = f"'{rest}'" if rest else "the end"
-    return UsageError(
-        f"gate '{text}' cannot be read at letter {at + 1}: {expected}, found {seen}", hint=GRAMMAR
-    )
+def _is_at(gate: Gate, match: Match) -> bool:
+    """Return whether a place is one that the gate names; of ways the candidate's counts."""
+    for key, value in gate.point:
+        if key in _PLACE_KEYS:
+            if getattr(match.place, _PLACE_KEYS[key]) != value:
+                return False
+        elif getattr(match.candidate_way, key) != value:
+            return False
+    return True
