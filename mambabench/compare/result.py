@@ -37,6 +37,8 @@ class CompareOptions:
     margin_nats: float = 0.01
     """Differences of a mean log-likelihood within so many nats do not matter."""
     power: float = 0.8
+    detect_points: float | None = None
+    """Difference of accuracy for which the number of items is told; None for the margin."""
     replicates: int = 10_000
     """Of a bootstrap."""
     seed: int = 0

@@ -1,0 +1,169 @@
+"""A comparison as text for a terminal: the verdicts first, then what they rest on.
+
+render(comparison)
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TextIO
+
+from mambabench.report.compare import details
+from mambabench.report.compare.format import harmless, interval, p_value, shortened, signed, value
+from mambabench.report.compare.words import corrections, limits, sensitivity, tallies, verdict_text, verdicts
+from mambabench.report.console import console_on, fitting, no_room
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from mambabench.compare.result import Comparison, Contrast, Verdict
+
+_WIDTH_OF_FILES = 160
+_LONGEST_NAMES = (28, 14)
+_STYLE: dict[Verdict, str] = {
+    "better": "bold green",
+    "worse": "bold red",
+    "equivalent": "cyan",
+    "not distinguishable": "",
+    "not tested": "dim",
+}
+_SHOWABLE = "could\nshow"
+_DROPPED_FIRST = (_SHOWABLE, "n", "won/lost", "metric")
+_KEPT = ("candidate", "difference", "95% interval", "p adj.", "verdict")
+
+Cell = Callable[["Contrast"], "str | Text"]
+Column = tuple[str, Cell]
+
+
+def render(comparison: Comparison, stream: TextIO | None = None) -> None:
+    """Write a comparison to a stream, in colour where that is a terminal."""
+    from rich.text import Text
+
+    # Names and texts of items come from files and models.
+    comparison = harmless(comparison)
+    console = console_on(stream or sys.stdout, _WIDTH_OF_FILES)
+    for (verdict, sentence), side in zip(verdicts(comparison), comparison.candidates, strict=True):
+        console.print(Text(sentence, style=_STYLE[verdict] or "bold"))
+        if counted := tallies(comparison, side.label):
+            console.print(f"  {counted}", style="dim")
+    console.print()
+    tasks = [c for c in comparison.contrasts if c.family != "log-likelihoods"]
+    if tasks:
+        _table(console, comparison, tasks, comparison.title)
+    for line in (
+        *corrections(comparison),
+        *sensitivity(comparison),
+        *comparison.remarks,
+        *limits(comparison),
+    ):
+        console.print(line, style="bold yellow" if line.startswith("PARTIAL") else "")
+    finer = [c for c in comparison.contrasts if c.family == "log-likelihoods"]
+    if finer:
+        console.print()
+        _table(console, comparison, finer, "Log-likelihood of the right answer, in nats")
+    details.render(console, comparison)
+
+
+def as_text(comparison: Comparison) -> str:
+    """Return the comparison as plain text without colour."""
+    stream = io.StringIO()
+    render(comparison, stream)
+    return stream.getvalue()
+
+
+def _table(console: Console, comparison: Comparison, contrasts: Sequence[Contrast], title: str) -> None:
+    from rich.text import Text
+
+    console.print(Text(title, style="bold"), soft_wrap=True)
+    columns = _columns(comparison, contrasts)
+    values = [name for name, _ in columns if name not in _KEPT]
+    drawn, _, left_out = fitting(
+        console,
+        columns,
+        (*_DROPPED_FIRST, *(name for name in values if name not in _DROPPED_FIRST), "p adj."),
+        lambda columns, narrow: _drawn(contrasts, columns, comparison.baseline.label, narrow),
+    )
+    console.print(drawn)
+    if left_out:
+        console.print(no_room(left_out), style="dim")
+
+
+def _columns(comparison: Comparison, contrasts: Sequence[Contrast]) -> list[Column]:
+    several = len(comparison.candidates) > 1
+    columns: list[Column] = [
+        ("metric", lambda c: c.measure),
+        ("n", _items),
+        (comparison.baseline.label, lambda c: value(c.baseline_value, c.unit)),
+        ("candidate", lambda c: c.candidate),
+        ("value" if several else comparison.candidates[0].label, lambda c: value(c.candidate_value, c.unit)),
+        ("difference", _difference),
+        ("95% interval", lambda c: interval(c.low, c.high, c.effect_unit)),
+        ("won/lost", lambda c: "" if c.n_won is None else f"{c.n_won:,}/{c.n_lost:,}"),
+        ("p adj.", lambda c: p_value(c.p_adjusted)),
+        (_SHOWABLE, _showable),
+        ("verdict", _verdict),
+    ]
+    if len({c.measure for c in contrasts}) == 1:
+        columns = [c for c in columns if c[0] != "metric"]
+    if not several:
+        columns = [c for c in columns if c[0] != "candidate"]
+    # A column without a figure only takes room.
+    return [column for column in columns if any(str(column[1](c)).strip("- ") for c in contrasts)]
+
+
+def _drawn(contrasts: Sequence[Contrast], columns: Sequence[Column], baseline: str, narrow: bool) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    letters = _LONGEST_NAMES[narrow]
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0) if narrow else (0, 1))
+    drawn.add_column("task", no_wrap=True)
+    for name, _ in columns:
+        words = name in ("metric", "candidate", "verdict")
+        drawn.add_column(shortened(name, letters), justify="left" if words else "right", no_wrap=True)
+    before: Contrast | None = None
+    for contrast in contrasts:
+        row = [cell(contrast) for _, cell in columns]
+        if before is not None and (before.task, before.measure) == (contrast.task, contrast.measure):
+            # What is the same for all candidates stands once.
+            same = ("metric", "n", baseline)
+            drop = [name in same and cell(before) == cell(contrast) for name, cell in columns]
+            row = ["" if gone else shown for gone, shown in zip(drop, row, strict=True)]
+        task = "" if before is not None and before.task == contrast.task else contrast.label
+        row = [shortened(shown, letters) if isinstance(shown, str) else shown for shown in row]
+        drawn.add_row(shortened(task, letters), *row)
+        before = contrast
+    return drawn
+
+
+def _items(contrast: Contrast) -> str:
+    if not contrast.paired and contrast.n != contrast.n_candidate:
+        return f"{contrast.n:,} / {contrast.n_candidate:,}"
+    return f"{contrast.n:,}"
+
+
+def _difference(contrast: Contrast) -> str:
+    low, high = contrast.low, contrast.high
+    width = None if low is None or high is None else high - low
+    number = signed(contrast.difference, contrast.effect_unit, width)
+    unit = contrast.effect_unit
+    if unit == "nats" or number == "-":
+        return number
+    return f"{number}%" if unit == "%" else f"{number} {unit}".rstrip()
+
+
+def _showable(contrast: Contrast) -> str:
+    if contrast.detectable is None:
+        return ""
+    return signed(contrast.detectable, contrast.effect_unit).lstrip("+")
+
+
+def _verdict(contrast: Contrast) -> Text:
+    from rich.text import Text
+
+    text = verdict_text(contrast)
+    return Text(text if contrast.paired else f"{text} (unpaired)", style=_STYLE[contrast.verdict])

@@ -1,0 +1,218 @@
+"""What a comparison says in sentences: first which side is better, then what could not have been seen.
+
+for sentence in words(comparison):
+    print(sentence)
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mambabench.report.compare.format import amount, effect, harmless, interval, p_words, signed
+from mambabench.report.speed.format import listed, plural
+
+if TYPE_CHECKING:
+    from mambabench.compare.result import Comparison, Contrast, Overall, Verdict
+
+_MOST_NAMED = 4
+_ORDER: tuple[Verdict, ...] = ("worse", "better", "equivalent", "not distinguishable", "not tested")
+
+
+def words(comparison: Comparison) -> list[str]:
+    """Return all that is said of a comparison in sentences, the verdicts first."""
+    comparison = harmless(comparison)
+    return [
+        *(sentence for _, sentence in verdicts(comparison)),
+        *corrections(comparison),
+        *sensitivity(comparison),
+        *comparison.remarks,
+        *limits(comparison),
+    ]
+
+
+def verdicts(comparison: Comparison) -> list[tuple[Verdict, str]]:
+    """Return one sentence a candidate with its verdict: overall, or of its only task."""
+    return [_verdict(comparison, side.label) for side in comparison.candidates]
+
+
+def tallies(comparison: Comparison, candidate: str) -> str:
+    """Say on which tasks a candidate is better, worse and so on, by headlines; empty of a single task."""
+    found = _headlines(comparison, candidate)
+    if len(found) < 2:
+        return ""
+    by: dict[Verdict, list[str]] = {}
+    for contrast in found:
+        by.setdefault(contrast.verdict, []).append(contrast.label)
+    parts = [f"{verdict} on {len(by[verdict])}{_named(by[verdict])}" for verdict in _ORDER if verdict in by]
+    return f"of {plural(len(found), 'task')}: {', '.join(parts)}"
+
+
+def corrections(comparison: Comparison) -> list[str]:
+    """Say how many tests were made and what bounds their errors."""
+    if not comparison.families:
+        return ["Nothing was tested."]
+    first, *others = comparison.families
+    if others and all((f.correction, f.alpha) == (first.correction, first.alpha) for f in others):
+        # What is said of one family holds for each.
+        counts, how = first.describe().split(", ", 1)
+        counts = ", ".join([counts, *(f"{f.n_tests} ({f.name})" for f in others)])
+        found = f"{counts}, in each {how}"
+    else:
+        found = "; ".join(family.describe() for family in comparison.families)
+    return [f"{found}. Intervals are 95% each and not adjusted."]
+
+
+def sensitivity(comparison: Comparison) -> list[str]:
+    """Say which differences so few items could not have shown, and how many items would show them."""
+    options = comparison.options
+    known = [
+        c for c in comparison.contrasts if c.headline and c.effect_unit == "pt" and c.paired and c.detectable
+    ]
+    said = []
+    if known:
+        wanted = options.margin_points if options.detect_points is None else options.detect_points
+        said.append(_seen(known, options.power, wanted))
+    overall = [o.detectable for o in comparison.overall if o.detectable is not None and o.paired]
+    if overall:
+        low, high = min(overall), max(overall)
+        said.append(f"On average over the tasks they show {_range(low, high, 'pt')} or more.")
+    return said
+
+
+def limits(comparison: Comparison) -> list[str]:
+    """Say of contrasts what limits them: partial, unpaired, not tested, items that are not independent."""
+    said = []
+    contrasts = comparison.contrasts
+    unpaired = dict.fromkeys(c.label for c in contrasts if not c.paired)
+    if unpaired:
+        said.append(
+            f"Compared by totals only, without single items, which shows less: {_some(list(unpaired))}."
+        )
+    partial = {c.label: c for c in contrasts if c.paired and c.n < c.n_total}
+    if partial:
+        each = [f"{label} {c.n:,} of {c.n_total:,}" for label, c in partial.items()]
+        said.append(f"PARTIAL: not all items were compared: {_some(each)}.")
+    clustered: dict[str, list[str]] = {}
+    for label, c in {c.label: c for c in contrasts if c.n_clusters}.items():
+        clustered.setdefault(c.cluster_name or "cluster", []).append(f"{label} {c.n_clusters:,}")
+    for name, found in clustered.items():
+        said.append(f"Items that share a {name} are not independent and count as such: {_some(found)}.")
+    reasons: dict[str, list[str]] = {}
+    for c in contrasts:
+        for remark in c.remarks:
+            what = f"{c.label} {c.measure}" if len(comparison.candidates) == 1 else _whole(c)
+            reasons.setdefault(remark, []).append(what)
+    said += [f"{_some(list(dict.fromkeys(found)))}: {remark}" for remark, found in reasons.items()]
+    return said
+
+
+def verdict_text(contrast: Contrast) -> str:
+    """Return a contrast's verdict in a few words."""
+    if contrast.verdict == "equivalent":
+        return f"equivalent within {margin_text(contrast)}"
+    if contrast.within_margin and contrast.verdict in ("better", "worse"):
+        return f"{contrast.verdict}, within {margin_text(contrast)}"
+    return contrast.verdict
+
+
+def margin_text(contrast: Contrast) -> str:
+    """Return the margin with its unit, short."""
+    unit = contrast.effect_unit
+    number = f"{contrast.margin:.3g}"
+    return f"±{number}%" if unit == "%" else f"±{number} {unit}".rstrip()
+
+
+def _verdict(comparison: Comparison, candidate: str) -> tuple[Verdict, str]:
+    baseline = comparison.baseline.label
+    overall = next((o for o in comparison.overall if o.candidate == candidate), None)
+    if overall is not None:
+        return overall.verdict, _overall(overall, baseline, comparison)
+    found = _headlines(comparison, candidate)
+    if not found:
+        return "not tested", f"{candidate} was not compared with {baseline} on any task."
+    if len(found) == 1:
+        (only,) = found
+        p = "" if only.p_adjusted is None else f", {p_words(only.p_adjusted)}"
+        what = f"{effect(only)} in {only.measure} of {only.label}"
+        how = _relation(only.verdict, only.within_margin, baseline, amount(only.margin, only.effect_unit))
+        return only.verdict, f"{candidate} {how}: {what}{p}."
+    by = Counter(c.verdict for c in found)
+    parts = [f"{verdict} on {by[verdict]}" for verdict in _ORDER if by[verdict]]
+    kinds = [verdict for verdict in _ORDER if by[verdict]]
+    whole: Verdict = kinds[0] if len(kinds) == 1 else "not tested"
+    return whole, f"{candidate} against {baseline}, of {plural(len(found), 'task')}: {', '.join(parts)}."
+
+
+def _overall(overall: Overall, baseline: str, comparison: Comparison) -> str:
+    width = overall.high - overall.low
+    ends = interval(overall.low, overall.high, "pt")
+    how = _relation(
+        overall.verdict, overall.within_margin, baseline, amount(comparison.options.margin_points, "pt")
+    )
+    sentence = (
+        f"{overall.candidate} {how}: {signed(overall.difference, 'pt', width)} points on average over "
+        f"{plural(overall.n_tasks, 'task')} (95% {ends}), {p_words(overall.p_adjusted)}"
+    )
+    return f"{sentence}." if overall.paired else f"{sentence}; not all tasks item by item."
+
+
+def _relation(verdict: Verdict, within: bool, baseline: str, margin: str) -> str:
+    if verdict in ("better", "worse"):
+        but = f", though by less than {margin}" if within else ""
+        return f"is {verdict} than {baseline}{but}"
+    if verdict == "equivalent":
+        return f"is equivalent to {baseline} within {margin}"
+    if verdict == "not distinguishable":
+        return f"is not distinguishable from {baseline}"
+    return f"was not tested against {baseline}"
+
+
+def _headlines(comparison: Comparison, candidate: str) -> list[Contrast]:
+    return [c for c in comparison.contrasts if c.headline and c.candidate == candidate]
+
+
+def _seen(known: Sequence[Contrast], power: float, wanted: float) -> str:
+    least = min(known, key=lambda c: c.detectable or 0.0)
+    most = max(known, key=lambda c: c.detectable or 0.0)
+    counts = sorted({c.n for c in known})
+    chance = f"With a chance of {power:.0%}"
+    if len(counts) == 1:
+        text = (
+            f"{chance}, {plural(counts[0], 'item')} show differences of "
+            f"{_range(least.detectable or 0.0, most.detectable or 0.0, 'pt')} or more"
+        )
+    else:
+        text = (
+            f"{chance}, the items show differences of {amount(least.detectable or 0.0, 'pt')} or more in "
+            f"{least.label} ({least.n:,} items) to {amount(most.detectable or 0.0, 'pt')} or more in "
+            f"{most.label} ({most.n:,})"
+        )
+    # Errors shrink with the root of the number of items.
+    needed = sorted(math.ceil(c.n * ((c.detectable or 0.0) / wanted) ** 2 - 1e-9) for c in known)
+    if needed[-1] > counts[-1]:
+        span = f"{needed[0]:,}" if needed[0] == needed[-1] else f"{needed[0]:,} to {needed[-1]:,}"
+        asked = amount(wanted, "pt")
+        text += f"; {asked} {'needs' if asked == '1 point' else 'need'} {span} items a task"
+    return f"{text}. Adjusting for several tests asks for more."
+
+
+def _range(low: float, high: float, unit: str) -> str:
+    first, last = amount(low, unit), amount(high, unit)
+    return first if first == last else f"{first.split()[0]} to {last}"
+
+
+def _named(names: Sequence[str]) -> str:
+    return f" ({listed(list(names))})" if len(names) <= _MOST_NAMED else ""
+
+
+def _some(names: Sequence[str]) -> str:
+    if len(names) <= _MOST_NAMED:
+        return listed(list(names))
+    return f"{', '.join(names[:_MOST_NAMED])} and {len(names) - _MOST_NAMED:,} more"
+
+
+def _whole(contrast: Contrast) -> str:
+    return f"{contrast.label} {contrast.measure} of {contrast.candidate}"
