@@ -12,7 +12,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mambabench.compare.effects import Outcome, paired_outcome
 from mambabench.compare.items import LOG_LIKELIHOOD
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from mambabench.compare.items import AlignedTask
     from mambabench.compare.result import CompareOptions
     from mambabench.stats.effect import Effect
-
-FEW_CLUSTERS: Final = 10
-"""Up to so many groups of items their number is said: it limits what can be shown, not that of the items."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +192,9 @@ def _filled(blank: Contrast, outcome: Outcome, options: CompareOptions) -> Draft
         detectable=None if smallest is None else _finite(scale.size(smallest)),
         n_needed=n_needed,
     )
-    return Draft(replace(filled, remarks=_remarks(filled)), effect)
+    if not determined:
+        filled = replace(filled, remarks=(*filled.remarks, "the items determine no interval"))
+    return Draft(filled, effect)
 
 
 def power_of(
@@ -221,17 +220,6 @@ def power_of(
     if margin <= 0:
         return smallest, None
     return smallest, n_needed(error, n, margin, alpha=options.alpha, power=options.power)
-
-
-def _remarks(contrast: Contrast) -> tuple[str, ...]:
-    remarks = [*contrast.remarks]
-    if contrast.low is None:
-        remarks.append("the items determine no interval")
-    if contrast.n_clusters is not None and contrast.n_clusters <= FEW_CLUSTERS:
-        remarks.append(f"only {contrast.n_clusters} groups of items by {contrast.cluster_name}")
-    if not contrast.paired:
-        remarks.append("unpaired: only values are known, not the items")
-    return tuple(remarks)
 
 
 def _between(scale: Scale, outcome: Outcome) -> float | None:

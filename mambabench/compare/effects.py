@@ -77,8 +77,8 @@ def paired_outcome(
         unit=old.unit,
         kind=old.kind,
         higher_is_better=old.higher_is_better,
-        baseline_value=_value(old, task.member_of, by_size=by_size),
-        candidate_value=_value(new, task.member_of, by_size=by_size),
+        baseline_value=value_over(old, task.member_of, by_size=by_size),
+        candidate_value=value_over(new, task.member_of, by_size=by_size),
         why_not=_why_not(new, old, task),
     )
     if plain.why_not:
@@ -110,7 +110,7 @@ def _why_not(new: Measure, old: Measure, task: AlignedTask) -> str:
     return ""
 
 
-def _value(measure: Measure, member_of: Integers, *, by_size: bool) -> float | None:
+def value_over(measure: Measure, member_of: Integers, *, by_size: bool) -> float | None:
     """Return the value over the items, of a group as reports weigh its members."""
     import numpy as np
 
