@@ -10,7 +10,7 @@ settle? Every task counts the same, as in the mean over tasks, however many item
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mambabench.compare.result import CompareOptions, Rank, Ranking
 from mambabench.errors import UsageError
@@ -19,6 +19,9 @@ from mambabench.stats.ranking import MIN_CLUSTERS, bradley_terry
 if TYPE_CHECKING:
     from mambabench.compare.items import AlignedTask, Floats, Integers
 
+MOST_REPLICATES: Final = 2_000
+"""Each replicate is a fit; more move the ends of an interval by less than its last shown digit."""
+
 
 def rank(tasks: Sequence[AlignedTask], labels: Sequence[str], options: CompareOptions) -> Ranking:
     """Rank all sides by the headline metrics of the tasks where each item is right or wrong.
@@ -26,7 +29,7 @@ def rank(tasks: Sequence[AlignedTask], labels: Sequence[str], options: CompareOp
     Args:
         tasks: aligned items; tasks whose headline is another kind of figure are left out.
         labels: of the sides, in the order of each task's `sides`.
-        options: replicates, seed and alpha.
+        options: replicates (up to `MOST_REPLICATES` are drawn), seed and alpha.
 
     Raises:
         UsageError: fewer than two sides, or no task whose items are right or wrong.
@@ -42,6 +45,7 @@ def rank(tasks: Sequence[AlignedTask], labels: Sequence[str], options: CompareOp
             "nothing to rank by: no task that was compared has items that are right or wrong",
             hint="Leave out `--rank`, or compare a suite with accuracies.",
         )
+    replicates = min(options.replicates, MOST_REPLICATES)
     scores = np.concatenate([_right(task) for task in ranked])
     strata = np.concatenate([np.full(task.n, number) for number, task in enumerate(ranked)])
     clustered = any(task.clusters is not None for task in ranked)
@@ -49,17 +53,19 @@ def rank(tasks: Sequence[AlignedTask], labels: Sequence[str], options: CompareOp
         scores,
         strata=strata,
         clusters=_clusters(ranked) if clustered else None,
-        replicates=options.replicates,
+        replicates=replicates,
         seed=options.seed,
         alpha=options.alpha,
     )
-    order = sorted(range(len(labels)), key=lambda i: (-found.strengths[i], found.groups[i], i))
+    # Fitted strengths of sides that are right on equally many items differ in the last digits.
+    order = sorted(range(len(labels)), key=lambda i: (-round(found.strengths[i], 9), i))
     ranks = tuple(
         Rank(labels[i], found.strengths[i], found.low[i], found.high[i], found.groups[i][0], found.groups[i])
         for i in order
     )
     names = tuple(task.label for task in ranked)
-    return Ranking(ranks, found.n_items, found.n_decisive, names, found.replicates, _method(ranked, options))
+    method = _method(ranked, replicates, options.alpha)
+    return Ranking(ranks, found.n_items, found.n_decisive, names, replicates, method)
 
 
 def is_binary(task: AlignedTask) -> bool:
@@ -85,7 +91,7 @@ def _clusters(tasks: Sequence[AlignedTask]) -> Integers:
     )
 
 
-def _method(tasks: Sequence[AlignedTask], options: CompareOptions) -> str:
+def _method(tasks: Sequence[AlignedTask], replicates: int, alpha: float) -> str:
     """Return what the ranking is, in sentences."""
     units = sorted({task.cluster_name or "cluster" for task in tasks if task.clusters is not None})
     drawn = f"items, or of all items of a {' or '.join(units)} where they share one," if units else "items"
@@ -94,9 +100,9 @@ def _method(tasks: Sequence[AlignedTask], options: CompareOptions) -> str:
         "Bradley-Terry: every item is a game between each two sides, won by the one that is right, a tie "
         f"(half a win) where both or neither is; {weights}strength is the fitted chance to win against an "
         "average side, and its order is that of the mean accuracies.",
-        f"Intervals: 95%, Bayesian bootstrap of {drawn} within tasks, {options.replicates:,} replicates.",
+        f"Intervals: 95%, Bayesian bootstrap of {drawn} within tasks, {replicates:,} replicates.",
         "Groups: sides share one where their order is not settled, judged by random signs of the same units, "
-        f"{100 * options.alpha:g}% for the largest difference of all pairs.",
+        f"{100 * alpha:g}% for the largest difference of all pairs.",
     ]
     few = [task.label for task in tasks if _n_clusters(task) < min(task.n, MIN_CLUSTERS)]
     if few:

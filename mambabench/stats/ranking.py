@@ -71,11 +71,7 @@ def bradley_terry(
     """Fit strengths, bootstrap them, and tell which orders are settled.
 
     The interval is the percentile one of a Bayesian bootstrap (D. B. Rubin, 1981, Annals of Statistics 9,
-    130-134) over items or clusters within strata. Orders are judged by flipping: were two sides alike, each
-    item (or cluster) could as well have gone the other way. A pair is settled where its difference, in
-    units of its spread, is exceeded by the largest of all pairs in at most `alpha` of the replicates with
-    random signs (P. H. Westfall and S. S. Young, 1993, "Resampling-based multiple testing"). Of two sides and
-    independent items that is the sign test, valid for any number of items.
+    130-134) over items or clusters within strata. An order is settled where `order_p_values` says so.
 
     Args:
         scores: [n_items, n_sides], 1 for right and 0 for wrong.
@@ -94,14 +90,13 @@ def bradley_terry(
     fit = _fitter()
     right = _checked(scores)
     n, k = right.shape
-    units = list(_units(right, _codes(strata, n), None if clusters is None else _codes(clusters, n)))
+    units = _units(right, strata, clusters)
     rng = np.random.default_rng(seed)
     observed = sum(unit.weight * (unit.counts @ unit.sums) for unit in units)
     strengths = _strengths(np.asarray(observed), k, fit)
     low, high = _intervals(units, strengths, k, replicates, rng, fit)
     shares = np.asarray(observed)[: k * k].reshape(k, k).sum(axis=1)
-    pairs = list(combinations(range(k), 2))
-    p_values = dict(zip(pairs, _flipped(units, pairs, k, replicates, rng), strict=True))
+    p_values = order_p_values(scores, strata=strata, clusters=clusters, replicates=replicates, seed=seed)
     settled = {pair for pair, p in p_values.items() if p <= alpha}
     return BradleyTerry(
         strengths=tuple(map(float, strengths)),
@@ -113,6 +108,42 @@ def bradley_terry(
         n_decisive=int((right.min(axis=1) != right.max(axis=1)).sum()),
         replicates=replicates,
     )
+
+
+def order_p_values(
+    scores: ArrayLike,
+    *,
+    strata: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
+    replicates: int = 1000,
+    seed: int = 0,
+) -> dict[tuple[int, int], float]:
+    """Return, for each pair of sides, how often chance gives some pair as clear a difference.
+
+    Were two sides alike, each item (or cluster) could as well have gone the other way: its sign is drawn. A
+    pair's difference, in units of its spread, is held against the largest of all pairs in each replicate, so
+    that a threshold bounds the chance to settle any order of alike sides (P. H. Westfall and S. S. Young,
+    1993, "Resampling-Based Multiple Testing"). Of two sides and independent items that is the sign test,
+    which holds for any number of items, where bootstrapped orders would be settled too often by few.
+
+    Args:
+        scores: [n_items, n_sides], 1 for right and 0 for wrong.
+        strata: [n_items], every stratum counts the same.
+        clusters: [n_items], items of a stratum that are not independent.
+        replicates: random signs drawn; the least p-value is 1 / (replicates + 1).
+        seed: of the signs.
+
+    Raises:
+        ValueError: as by `bradley_terry`.
+    """
+    import numpy as np
+
+    right = _checked(scores)
+    k = right.shape[1]
+    pairs = list(combinations(range(k), 2))
+    rng = np.random.default_rng([seed, 1])
+    p_values = _flipped(_units(right, strata, clusters), pairs, k, replicates, rng)
+    return dict(zip(pairs, p_values, strict=True))
 
 
 def groups_of(order: list[int], settled: set[tuple[int, int]]) -> tuple[tuple[int, ...], ...]:
@@ -157,26 +188,30 @@ class _Units:
     clustered: bool
 
 
-def _units(right: Floats, strata: Integers, clusters: Integers | None) -> Iterator[_Units]:
+def _units(right: Floats, strata: ArrayLike | None, clusters: ArrayLike | None) -> list[_Units]:
     import numpy as np
 
-    k = right.shape[1]
-    n_strata = int(strata.max()) + 1
+    n, k = right.shape
+    stratum_of = _codes(strata, n)
+    cluster_of = None if clusters is None else _codes(clusters, n)
+    n_strata = int(stratum_of.max()) + 1
+    found = []
     for stratum in range(n_strata):
-        here = strata == stratum
+        here = stratum_of == stratum
         n_here = int(here.sum())
         patterns, which, counts = np.unique(right[here], axis=0, return_inverse=True, return_counts=True)
         wins = (patterns[:, :, None] > patterns[:, None, :]).reshape(len(patterns), k * k)
         sums = np.column_stack([wins, np.ones(len(patterns))]).astype(np.float64)
         weight = len(right) / n_strata / n_here
-        n_clusters = 0 if clusters is None else len(np.unique(clusters[here]))
-        if clusters is None or n_clusters == n_here:
-            yield _Units(sums, counts.astype(np.float64), weight, clustered=False)
+        n_clusters = n_here if cluster_of is None else len(np.unique(cluster_of[here]))
+        if cluster_of is None or n_clusters == n_here:
+            found.append(_Units(sums, counts.astype(np.float64), weight, clustered=False))
             continue
-        _, cluster = np.unique(clusters[here], return_inverse=True)
+        _, cluster = np.unique(cluster_of[here], return_inverse=True)
         table = np.zeros((n_clusters, len(patterns)))
         np.add.at(table, (cluster.ravel(), which.ravel()), 1.0)
-        yield _Units(table @ sums, np.ones(n_clusters), weight, clustered=True)
+        found.append(_Units(table @ sums, np.ones(n_clusters), weight, clustered=True))
+    return found
 
 
 def _intervals(
