@@ -55,7 +55,7 @@ class TestWords:
 
 
 class TestFamilies:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=25, deadline=None)
     @given(
         tests=st.lists(st.tuples(p_values, p_values, families), max_size=12),
         correction=st.sampled_from(["holm", "bh", "none"]),
@@ -109,7 +109,6 @@ def test_chance_alone_is_seldom_called_better_or_worse() -> None:
     options = CompareOptions(replicates=1000, margin_points=0, margin_percent=0, margin_nats=0)
     base = {
         "binary": (rng.random((2, n)) < [[0.5], [0.7]]).astype(float),
-        "nats": -rng.exponential(2, (2, n)),
         "log mean": -rng.exponential([[1.0], [2.0]], (2, n)),
     }
     for _ in range(n_runs):
@@ -119,8 +118,10 @@ def test_chance_alone_is_seldom_called_better_or_worse() -> None:
             sides[0].append(measure(kind, np.where(swap, other, one)))
             sides[1].append(measure(kind, np.where(swap, one, other)))
         drafts = task_contrasts(aligned_task(*sides), "base", ["tuned"], options)
+        if min(d.contrast.p_value or 0 for d in drafts) >= options.alpha:
+            continue  # adjusted p-values are no smaller, and statsmodels takes a tenth of a second
         found = judged([d.contrast for d in drafts], [], options)[0]
-        alarms += any(c.verdict in ("better", "worse") for c in found if c.family == "tasks")
+        alarms += any(c.verdict in ("better", "worse") for c in found)
     # 5% of 200 would be 10; 20 or more of them has probability 0.3%.
     assert alarms < 20
     # And the shuffle leaves something to find: without it the sides differ.
