@@ -53,10 +53,11 @@ class Scale:
 
     def difference(self, tested: float) -> float:
         """Return a tested difference as it is shown; infinite where a float cannot hold it."""
+        # Adding 0 keeps a negative zero from being shown with its sign.
         if self.shown == "linear":
-            return tested * self.factor
+            return tested * self.factor + 0.0
         try:
-            return _PERCENT * math.expm1(-tested)
+            return _PERCENT * math.expm1(-tested) + 0.0
         except OverflowError:
             return math.inf
 
