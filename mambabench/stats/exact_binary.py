@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
+    Bools = NDArray[np.bool_]
 
 SAFETY = 1e-4
 """The largest probability over a grid is taken to be too small by at most this share of itself."""
@@ -37,7 +37,7 @@ _CELLS = 1 << 15
 _TIE = 1e-9
 
 
-def score(won: ArrayLike, lost: ArrayLike, n: int, difference: ArrayLike) -> Floats:
+def score(won: ArrayLike, lost: ArrayLike, n: int, difference: ArrayLike, discount: float = 0.0) -> Floats:
     """Return the score statistic of a difference of paired proportions: standard normal for many pairs.
 
     It is won - lost - n difference over its standard deviation, with the most likely share of pairs that
@@ -48,6 +48,7 @@ def score(won: ArrayLike, lost: ArrayLike, n: int, difference: ArrayLike) -> Flo
         lost: pairs that only the baseline has right; won + lost <= n.
         n: pairs.
         difference: between -1 and 1; this and the counts broadcast.
+        discount: pairs taken off `won` above the line only, a correction for continuity.
     """
     import numpy as np
 
@@ -59,18 +60,17 @@ def score(won: ArrayLike, lost: ArrayLike, n: int, difference: ArrayLike) -> Flo
     b = more + less + (more - less - 2 * n) * delta
     c = less * delta * (1 - delta)
     root = np.sqrt(b**2 + 8 * n * c)
+    gap = won - lost - n * difference - discount
     with np.errstate(invalid="ignore", divide="ignore"):
         # Of the two ways to write it the one without cancellation.
         q = np.where(b >= 0, (b + root) / (4 * n), np.where(c > 0, 2 * c / (root - b), 0.0))
-        gap = more - less - n * delta
         value = gap / np.sqrt(n * (2 * q + delta * (1 - delta)))
-    value = np.where(np.abs(gap) <= 1e-12 * n, 0.0, value)
-    return np.where(up, value, -value)
+    return np.where(np.abs(gap) <= 1e-12 * n, 0.0, value)
 
 
 def score_lower(won: int, lost: int, n: int, z: float) -> float:
     """Return the difference below the observed one at which the score statistic is `z`, above 0."""
-    return _last(lambda d: float(score(won, lost, n, d)) >= z, -1.0, (won - lost) / n)
+    return _last(lambda differences: score(won, lost, n, differences) >= z, -1.0, (won - lost) / n)
 
 
 def tail_p(won: int, lost: int, n: int, difference: float) -> float:
@@ -96,14 +96,12 @@ def exact_lower(won: int, lost: int, n: int, alpha: float) -> float:
     if lost == n:
         return -1.0
     z = float(ndtri(1 - alpha))
-    start = score_lower(won, lost, n, z)
-    # Scores fall with the difference: a limit is at least `start` where the score at `start` is at least z.
-    tail = _Tail(n, _least_won(won, lost, n, start, z))
-    share, probability = tail.largest(start)
+    difference = score_lower(won, lost, n, z)
+    # Scores fall with the difference: a limit is no less than this one where the score at it is at least z.
+    tail = _Tail(n, _least_won(won, lost, n, difference, z))
+    share, _ = tail.largest(difference)
     while True:
-        # Along one share the probability rises with the difference, and so there is one crossing.
-        rare = partial(tail.is_rare, share=share, alpha=alpha / (1 + 2 * SAFETY))
-        difference = _last(rare, -1.0, 1.0)
+        difference = tail.limit(share, alpha / (1 + 2 * SAFETY))
         share, probability = tail.largest(difference)
         if probability * (1 + SAFETY) <= alpha:
             return difference
@@ -125,11 +123,14 @@ class _Tail:
         self._n, self._least = n, least
         self._log_factorial = gammaln(np.arange(n + 2) + 1.0)
 
-    def is_rare(self, difference: float, share: float, alpha: float) -> bool:
-        """Return whether the set has at most a probability at one place, see `_probabilities`."""
+    def limit(self, share: float, alpha: float) -> float:
+        """Return the largest difference whose probability is at most `alpha` along a share.
+
+        With the share, see `_probabilities`, the probability of the set rises with the difference.
+        """
         import numpy as np
 
-        return bool(self._probabilities(difference, np.array([share]))[0] <= alpha)
+        return _last(lambda d: self._probabilities(d, np.full_like(d, share)) <= alpha, -1.0, 1.0)
 
     def largest(self, difference: float) -> tuple[float, float]:
         """Return where the probability is largest at a difference, and that probability."""
@@ -140,36 +141,40 @@ class _Tail:
         shares = np.linspace(0.0, 1.0, steps + 1)
         values = self._probabilities(difference, shares)
         padded = np.concatenate([[-1.0], values, [-1.0]])
-        peaks = (values >= padded[:-2]) & (values >= padded[2:]) & (values >= 0.97 * values.max())
+        peaks = (values >= padded[:-2]) & (values >= padded[2:]) & (values >= 0.99 * values.max())
         around = shares[peaks][:, None] + np.linspace(-1.0, 1.0, 2 * _REFINED + 1) / steps
         fine = np.unique(np.clip(around, 0.0, 1.0))
         values = self._probabilities(difference, fine)
         best = int(values.argmax())
         return float(fine[best]), float(values[best])
 
-    def _probabilities(self, difference: float, shares: Floats) -> Floats:
+    def _probabilities(self, difference: float | Floats, shares: Floats) -> Floats:
+        """Return the probability of the set for each share.
+
+        Args:
+            difference: one for all, or [shares].
+            shares: 0 where as few pairs differ as the difference allows, 1 where all do; evenly spaced ones
+                are about evenly spaced in standard deviations of the counts.
+        """
         import numpy as np
 
-        differing = abs(difference) + (1 - abs(difference)) * np.sin(np.pi / 2 * shares) ** 2
+        difference = np.broadcast_to(np.asarray(difference, np.float64), shares.shape)
+        differing = np.abs(difference) + (1 - np.abs(difference)) * np.sin(np.pi / 2 * shares) ** 2
+        win = np.clip((1 + difference / np.maximum(differing, 1e-300)) / 2, 0.0, 1.0)
         # Beyond so many standard deviations nothing of weight is left.
         half = np.sqrt(self._n * differing * (1 - differing)) * 8.5 + 20
         width = min(self._n + 1, math.ceil(2 * float(half.max())) + 2)
         first = np.clip(np.floor(self._n * differing - half).astype(np.int64), 0, self._n + 1 - width)
         rows = max(1, _CELLS // width)
-        return np.concatenate(
-            [
-                self._block(difference, differing[i : i + rows], first[i : i + rows], width)
-                for i in range(0, len(shares), rows)
-            ]
-        )
+        blocks = [slice(i, i + rows) for i in range(0, len(shares), rows)]
+        return np.concatenate([self._block(differing[i], win[i], first[i], width) for i in blocks])
 
-    def _block(self, difference: float, differing: Floats, first: Ints, width: int) -> Floats:
+    def _block(self, differing: Floats, win: Floats, first: Ints, width: int) -> Floats:
         """Return the sum over m of P(m pairs differ) times P(at least `least` wins of m)."""
         import numpy as np
         from scipy.special import betainc
 
         n, least, logs = self._n, self._least, self._log_factorial
-        win = np.clip((1 + difference / np.maximum(differing, 1e-300)) / 2, 0.0, 1.0)
         m = first[:, None] + np.arange(width)
         weight = _binomial(m, n, differing, logs)
         # The first by the beta function; from m to m + 1 one binomial probability is gained or lost.
@@ -217,9 +222,12 @@ def _least_won(won: int, lost: int, n: int, difference: float, at_least: float) 
     return np.asarray(np.minimum.accumulate(inside[::-1])[::-1])
 
 
-def _last(holds: Callable[[float], bool], low: float, high: float) -> float:
-    """Return the last value, to 2^-40 of the range, at which a condition holds that ceases within it."""
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
+def _last(holds: Callable[[Floats], Bools], low: float, high: float) -> float:
+    """Return the last value, to 2^-30 of the range, at which a condition holds that ceases within it."""
+    import numpy as np
+
+    for _ in range(6):
+        points = np.linspace(low, high, 33)
+        first_not = int(np.argmin(np.append(holds(points[1:-1]), False)))
+        low, high = float(points[first_not]), float(points[first_not + 1])
     return low

@@ -2,6 +2,8 @@
 
 Both take the standard error of a difference as normal, and the error of other numbers of items as that of
 these, scaled by the square root. They speak of a true difference in either direction and a two-sided test.
+An exact test of few items finds less than is said here: McNemar's has a power of 0.72 to 0.78 for 0.8 where
+10 to 50 items differ, and needs a difference up to 8% larger; where 100 differ, 3%.
 
 >>> round(detectable(0.01), 4), n_needed(0.01, 1000, 0.01)
 (0.028, 7849)
