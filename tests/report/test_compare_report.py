@@ -157,6 +157,13 @@ def test_what_could_not_be_seen_is_said() -> None:
     assert "need" not in sensitivity(replace(shown, options=replace(shown.options, detect_points=9.0)))[0]
 
 
+def test_names_with_commas_are_told_apart() -> None:
+    found = [contrast(task=f"t{i}", label=f"Recall, {i} tokens", n_total=900) for i in (1, 2)]
+    shown = replace(only(), contrasts=tuple(found))
+    assert tallies(shown, "tuned").endswith("(Recall, 1 tokens; Recall, 2 tokens)")
+    assert limits(shown)[0].endswith("Recall, 1 tokens 200 of 900; Recall, 2 tokens 200 of 900.")
+
+
 def test_families_are_said_with_their_sizes() -> None:
     one = Family("tasks", 6, "holm", 0.05)
     (said,) = corrections(replace(only(), families=(one, replace(one, name="overall", n_tests=1))))
@@ -300,4 +307,4 @@ def test_sides_that_share_a_group_are_shown_so() -> None:
     ranking = replace(made.ranking, ranks=(replace(first, groups=(1, 2)), replace(second, groups=(2,))))
     text = as_text(replace(made, ranking=ranking, candidates=(side("tuned"),)))
     assert row(text, "1, 2")[2:4] == ["base", "0.600"]
-    assert "Ranking by Bradley and Terry over items" in text
+    assert "on 120 of which sides differ. Bradley and Terry over items. A ranking is no test" in text

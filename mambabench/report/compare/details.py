@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     )
 
 _MOST_CATEGORIES = 8
-_MOST_EXAMPLES = 2
 _MOST_CALIBRATED = 8
 _LONGEST_NAME = 24
 _LEAST_TEXT = 24
@@ -100,7 +99,7 @@ def _categories(console: Console, comparison: Comparison) -> None:
 def _examples(console: Console, comparison: Comparison) -> None:
     from rich.text import Text
 
-    most = _MOST_EXAMPLES if len(comparison.candidates) == 1 else 1
+    most = comparison.options.n_examples
     for side in comparison.candidates:
         changes = [c for c in comparison.changes if c.candidate == side.label]
         for kind, words in _KINDS.items():
@@ -207,7 +206,7 @@ def _spread(found: Iterable[Calibration]) -> float:
 
 
 def _ranking(console: Console, ranking: Ranking) -> None:
-    _heading(console, f"Ranking by {ranking.method}")
+    _heading(console, "Ranking")
     drawn = _frame()
     for name in ("group", "side", "strength", "95% interval"):
         drawn.add_column(name, justify="left" if name == "side" else "right", no_wrap=True)
@@ -216,10 +215,10 @@ def _ranking(console: Console, ranking: Ranking) -> None:
         ends = f"{rank.low:.3f} to {rank.high:.3f}"
         drawn.add_row(groups, shortened(rank.label, 2 * _LONGEST_NAME), f"{rank.strength:.3f}", ends)
     console.print(drawn)
+    method = ranking.method.rstrip(".")
     console.print(
-        f"Chance to win an item against an average side, over {plural(ranking.n_items, 'item')} of "
-        f"{plural(len(ranking.tasks), 'task')}, {ranking.n_decisive:,} of them decisive. The items do not "
-        "settle the order of sides that share a group. A ranking is no test against the baseline.",
+        f"Over {plural(ranking.n_items, 'item')} of {plural(len(ranking.tasks), 'task')}, on "
+        f"{ranking.n_decisive:,} of which sides differ. {method}. A ranking is no test against the baseline.",
         style="dim",
     )
 

@@ -134,7 +134,10 @@ def _drawn(contrasts: Sequence[Contrast], columns: Sequence[Column], baseline: s
             drop = [name in same and cell(before) == cell(contrast) for name, cell in columns]
             row = ["" if gone else shown for gone, shown in zip(drop, row, strict=True)]
         task = "" if before is not None and before.task == contrast.task else contrast.label
-        row = [shortened(shown, letters) if isinstance(shown, str) else shown for shown in row]
+        row = [
+            shortened(shown, letters) if isinstance(shown, str) and name in ("metric", "candidate") else shown
+            for (name, _), shown in zip(columns, row, strict=True)
+        ]
         drawn.add_row(shortened(task, letters), *row)
         before = contrast
     return drawn
@@ -150,10 +153,9 @@ def _difference(contrast: Contrast) -> str:
     low, high = contrast.low, contrast.high
     width = None if low is None or high is None else high - low
     number = signed(contrast.difference, contrast.effect_unit, width)
-    unit = contrast.effect_unit
-    if unit == "nats" or number == "-":
-        return number
-    return f"{number}%" if unit == "%" else f"{number} {unit}".rstrip()
+    # Other units are those of the values.
+    unit = {"pt": " pt", "%": "%"}.get(contrast.effect_unit, "")
+    return number if number == "-" else f"{number}{unit}"
 
 
 def _showable(contrast: Contrast) -> str:

@@ -205,13 +205,20 @@ def _range(low: float, high: float, unit: str) -> str:
 
 
 def _named(names: Sequence[str]) -> str:
-    return f" ({listed(list(names))})" if len(names) <= _MOST_NAMED else ""
+    return f" ({_joined(names)})" if len(names) <= _MOST_NAMED else ""
 
 
 def _some(names: Sequence[str]) -> str:
     if len(names) <= _MOST_NAMED:
-        return listed(list(names))
-    return f"{', '.join(names[:_MOST_NAMED])} and {len(names) - _MOST_NAMED:,} more"
+        return _joined(names)
+    return f"{_joined(names[:_MOST_NAMED], last=False)} and {len(names) - _MOST_NAMED:,} more"
+
+
+def _joined(names: Sequence[str], *, last: bool = True) -> str:
+    # Names may have commas of their own.
+    if any("," in name for name in names):
+        return "; ".join(names)
+    return listed(list(names)) if last else ", ".join(names)
 
 
 def _whole(contrast: Contrast) -> str:
