@@ -58,8 +58,10 @@ def aligned_tasks(
     """
     from mambabench.store import StoredRun
 
-    runs = [StoredRun(side.run) for side in sides]
-    asked = [asked_of(run, side.model) for run, side in zip(runs, sides, strict=True)]
+    stored = {side.run: StoredRun(side.run) for side in sides}
+    runs = [stored[side.run] for side in sides]
+    cells = {path: run.cells() for path, run in stored.items()}
+    asked = [asked_of(run, cells[s.run], s.model) for run, s in zip(runs, sides, strict=True)]
     names = [name for name in asked[0] if all(name in other for other in asked)]
     remarks = left_out(sides, asked, names)
     tasks: list[AlignedTask] = []
@@ -87,7 +89,7 @@ def aligned_tasks(
 
 
 def _has_items(run: StoredRun, one: Asked, members: Sequence[str]) -> bool:
-    return all(has_rows(run.samples_path(one.cells[m].fingerprint)) for m in members)
+    return all(has_rows(run.samples_path_of(one.cells[m])) for m in members)
 
 
 def _aligned(

@@ -1,6 +1,7 @@
 """What each side was asked, task by task, before any item is read: what is in common, and what cannot be.
 
-asked_of(StoredRun(side.run), side.model)["hellaswag"].metrics
+run = StoredRun(side.run)
+asked_of(run, run.cells(), side.model)["hellaswag"].metrics
 """
 
 from __future__ import annotations
@@ -43,33 +44,39 @@ class Asked:
     """Tasks that ended in an error."""
 
 
-def asked_of(run: StoredRun, model: str) -> dict[str, Asked]:
-    """Return a model's tasks by name, in the order of the run's tables."""
+def asked_of(run: StoredRun, cells: Sequence[CellRecord], model: str) -> dict[str, Asked]:
+    """Return a model's tasks by name, in the order of the run's tables.
+
+    Args:
+        run: says the order.
+        cells: all of the run, read once for all of its models.
+        model: whose tasks.
+    """
     by_name: dict[str, dict[str, CellRecord]] = {}
     failed: dict[str, list[str]] = {}
-    for cell in run.cells():
+    for cell in cells:
         if cell.model != model:
             continue
         name = cell.task.group or cell.task.task
         if cell.status != "ok":
             failed.setdefault(name, []).append(cell.task.task)
             continue
-        cells = by_name.setdefault(name, {})
-        if cell.task.task in cells:
+        mine = by_name.setdefault(name, {})
+        if cell.task.task in mine:
             raise UsageError(
                 f"{run.path} holds two results of {model} on {cell.task.task}",
                 hint="Delete the one that is not meant from `cells/`.",
             )
-        cells[cell.task.task] = cell
+        mine[cell.task.task] = cell
     read = {one.task: (one.label, one.metrics) for one in run.manifest.reads} or _suite_reads(run)
     known = [*by_name, *failed]
     order = [name for name in read if name in known]
     order += [name for name in dict.fromkeys(known) if name not in read]
     found = {}
     for name in order:
-        cells = by_name.get(name, {})
+        mine = by_name.get(name, {})
         label, metrics = read.get(name, ("", ()))
-        found[name] = Asked(label or name, metrics or _all_metrics(cells), cells, tuple(failed.get(name, ())))
+        found[name] = Asked(label or name, metrics or _all_metrics(mine), mine, tuple(failed.get(name, ())))
     return found
 
 

@@ -57,7 +57,7 @@ def read_task_items(run: StoredRun, cell: CellRecord, *, cluster: str = "auto") 
     """
     import numpy as np
 
-    path = run.samples_path(cell.fingerprint)
+    path = run.samples_path_of(cell)
     chosen = {m.metric: m for m in cell.metrics if m.filter == filter_read(cell, m.metric)}
     filters = list(dict.fromkeys(m.filter for m in chosen.values()))
     rows: dict[str, list[Row]] = {}

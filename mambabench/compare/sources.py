@@ -21,6 +21,7 @@ from mambabench.compare.result import Side
 from mambabench.errors import StoreError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
+    from mambabench.schema import CellRecord
     from mambabench.store import StoredRun
 
 _MANIFEST: Final = "manifest.json"
@@ -141,7 +142,8 @@ def _sides_of_run(run: StoredRun, given: Given) -> list[Side]:
             f"{given.text} is a {kind} run, which cannot be compared",
             hint="Runs of zeroshot, latency, throughput, memory and conversation can, and imported results.",
         )
-    models = _models_with_results(run)
+    scored = run.cells() if kind in _SCORED else []
+    models = _models_with_results(run, scored)
     if not models:
         again = "It was interrupted before anything ended: run its command again, `" + _command(run) + "`."
         raise UsageError(f"{given.text} holds no results", hint=again)
@@ -162,7 +164,7 @@ def _sides_of_run(run: StoredRun, given: Given) -> list[Side]:
                 model=model,
                 run=run.path,
                 kind=kind,
-                has_samples=kind in _SCORED and _has_samples(run, model),
+                has_samples=_has_samples(run, scored, model),
                 partial=run.manifest.partial,
                 origin=given.text,
             )
@@ -170,21 +172,20 @@ def _sides_of_run(run: StoredRun, given: Given) -> list[Side]:
     return sides
 
 
-def _models_with_results(run: StoredRun) -> list[str]:
+def _models_with_results(run: StoredRun, scored: Sequence[CellRecord]) -> list[str]:
     """Return a run's models that have a result, in the manifest's order."""
     if run.manifest.kind in _SWEEPS:
         found = [record.point.model for record in run.replicates()]
     else:
-        found = [cell.model for cell in run.cells() if cell.status == "ok"]
+        found = [cell.model for cell in scored if cell.status == "ok"]
     known = set(found)
     in_order = [model for model in run.manifest.models if model in known]
     return in_order + [model for model in dict.fromkeys(found) if model not in in_order]
 
 
-def _has_samples(run: StoredRun, model: str) -> bool:
+def _has_samples(run: StoredRun, scored: Sequence[CellRecord], model: str) -> bool:
     return any(
-        cell.model == model and cell.status == "ok" and has_rows(run.samples_path(cell.fingerprint))
-        for cell in run.cells()
+        cell.model == model and cell.status == "ok" and has_rows(run.samples_path_of(cell)) for cell in scored
     )
 
 

@@ -155,6 +155,10 @@ class StoredRun:
                 f"run {self.path.name} has no cell {fingerprint[:16]}",
                 hint="Run the command again: it finishes what is missing.",
             )
+        return self.samples_path_of(cell)
+
+    def samples_path_of(self, cell: CellRecord) -> Path:
+        """Return the Parquet file of the samples of one of the run's cells, without looking for the cell."""
         return self.path / "samples" / f"{_cell_stem(cell)}.parquet"
 
     def read_samples(self, fingerprint: str) -> list[dict[str, Any]]:
