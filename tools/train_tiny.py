@@ -16,7 +16,7 @@ import argparse
 import itertools
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -165,13 +165,8 @@ def build(name: str) -> PreTrainedModel:
 
 def train(name: str, network: PreTrainedModel, windows: npt.NDArray[np.int16], checkpoint: Path) -> None:
     """Train in place, one pass over the windows."""
-    # transformers' Mamba has no fast CPU scan; ours takes and gives back the same parameters.
-    trained: nn.Module = network
-    if isinstance(network, MambaForCausalLM):
-        trained = MambaLM(MambaShape.from_transformers(network.config))
-        trained.load_state_dict(network.state_dict())
-    trained.train()
-    optimizer = _optimizer(trained, PEAK_LEARNING_RATE[name])
+    trained = trainable(network)
+    optimizer = make_optimizer(trained, PEAK_LEARNING_RATE[name])
     rows = BATCH_ROWS[name]
     steps = len(windows) // rows
     first = 0
@@ -183,27 +178,62 @@ def train(name: str, network: PreTrainedModel, windows: npt.NDArray[np.int16], c
         print(f"{name}: going on from step {first}", flush=True)
     start_s = time.monotonic()
     recent: list[float] = []
-    for step in range(first, steps):
+    for step, loss in descend(
+        trained, optimizer, windows, rows, rate=lambda step: _schedule(step, steps), first=first
+    ):
+        recent.append(loss)
+        if step % 50 == 0:
+            speed = (step - first) * rows * WINDOW_TOKENS / (time.monotonic() - start_s)
+            mean = sum(recent) / len(recent)
+            print(f"{name}: step {step}/{steps} loss {mean:.3f} {speed:,.0f} tokens/s", flush=True)
+            recent.clear()
+        if step % CHECKPOINT_STEPS == 0:
+            state = {"model": trained.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+            torch.save(state, checkpoint.with_suffix(".tmp"))
+            checkpoint.with_suffix(".tmp").replace(checkpoint)
+    if trained is not network:
+        network.load_state_dict(trained.state_dict())
+
+
+def trainable(network: PreTrainedModel) -> nn.Module:
+    """Return what is trained in a model's place: transformers' Mamba has no fast CPU scan, ours takes and
+    gives back the same parameters."""
+    trained: nn.Module = network
+    if isinstance(network, MambaForCausalLM):
+        trained = MambaLM(MambaShape.from_transformers(network.config))
+        trained.load_state_dict(network.state_dict())
+    return trained.train()
+
+
+def descend(
+    trained: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    windows: npt.NDArray[np.int16],
+    rows: int,
+    *,
+    rate: Callable[[int], float],
+    first: int = 0,
+) -> Iterator[tuple[int, float]]:
+    """Train in place, one pass over the windows; yield the steps done and the loss after each.
+
+    Args:
+        trained: the model.
+        optimizer: from `make_optimizer`.
+        windows: from `pack_windows`.
+        rows: windows in a step.
+        rate: share of the highest learning rate at a step, counted from 0.
+        first: step to begin at.
+    """
+    for step in range(first, len(windows) // rows):
         for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * _schedule(step, steps)
+            group["lr"] = group["peak"] * rate(step)
         batch = torch.from_numpy(windows[step * rows : (step + 1) * rows].astype(np.int64))
         loss = _loss(trained, batch)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        recent.append(loss.item())
-        if (step + 1) % 50 == 0:
-            rate = (step + 1 - first) * rows * WINDOW_TOKENS / (time.monotonic() - start_s)
-            mean = sum(recent) / len(recent)
-            print(f"{name}: step {step + 1}/{steps} loss {mean:.3f} {rate:,.0f} tokens/s", flush=True)
-            recent.clear()
-        if (step + 1) % CHECKPOINT_STEPS == 0:
-            state = {"model": trained.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
-            torch.save(state, checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
-    if trained is not network:
-        network.load_state_dict(trained.state_dict())
+        yield step + 1, loss.item()
 
 
 def _loss(network: nn.Module, batch: Tensor) -> Tensor:
@@ -213,7 +243,8 @@ def _loss(network: nn.Module, batch: Tensor) -> Tensor:
     return functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
 
 
-def _optimizer(network: nn.Module, peak: float) -> torch.optim.Optimizer:
+def make_optimizer(network: nn.Module, peak: float) -> torch.optim.Optimizer:
+    """Return AdamW with the highest learning rate in each group's "peak"; only matrices decay."""
     named = list(network.named_parameters())
     decays = [p for n, p in named if p.dim() == 2 and "embed" not in n and not n.endswith("A_log")]
     others = [p for n, p in named if not any(p is d for d in decays)]
