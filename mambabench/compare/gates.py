@@ -158,7 +158,7 @@ class _Checker:
                 if first[name].higher_is_better == gate.is_below
                 and not misfit(gate, first[name])
                 and (asked or first[name].headline or gate.unit == "pt")
-                and (asked or first[name].family == "tasks")
+                and (asked or first[name].family != "log-likelihoods")
             ]
             return fitting[0] if fitting else ""
         if asked or gate.unit != "pt":
