@@ -64,14 +64,16 @@ PERPLEXITY = {
 }  # fmt: skip
 CONTRASTS = (
     contrast(),
-    contrast(measure="acc_norm", headline=False, family="further metrics", difference=1.0, low=-1.0, high=3.0),
+    contrast(
+        measure="acc_norm", headline=False, family="further metrics", difference=1.0, low=-1.0, high=3.0
+    ),
     contrast(
         measure="log-likelihood", headline=False, family="log-likelihoods", unit="nats", effect_unit="nats",
         baseline_value=-3.0, difference=-0.1, low=-0.2, high=0.0,
     ),
     contrast(**PERPLEXITY),
-    contrast(**{**PERPLEXITY, "measure": "acc", "headline": False, "family": "further metrics", "unit": "%", "effect_unit": "pt",
-                "higher_is_better": True, "difference": -4.0, "low": -9.0, "high": 1.0}),
+    contrast(**{**PERPLEXITY, "measure": "acc", "headline": False, "family": "further metrics",
+                "unit": "%", "effect_unit": "pt", "higher_is_better": True, "difference": -4.0, "low": -9.0, "high": 1.0}),
     contrast(task="arc.easy", label="ARC-E", difference=0.5, low=-0.5, high=1.5),
 )  # fmt: skip
 OVERALL = Overall("tuned", 2, 40.0, 39.0, -1.0, -1.5, -0.5, 0.01, 0.01, 0.4, 0.4, 2.0, "worse", "mean")
