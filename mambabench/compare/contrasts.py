@@ -115,7 +115,9 @@ def _task_index() -> TaskIndex:
 
 
 def _blank(candidate: str, task: str, label: str, measure: str, *, headline: bool) -> Contrast:
-    family: FamilyName = "log-likelihoods" if measure == LOG_LIKELIHOOD else "tasks"
+    family: FamilyName = "tasks" if headline else "further metrics"
+    if measure == LOG_LIKELIHOOD:
+        family = "log-likelihoods"
     return Contrast(
         candidate=candidate,
         task=task,

@@ -16,7 +16,7 @@ from typing import Literal
 
 Verdict = Literal["better", "worse", "equivalent", "not distinguishable", "not tested"]
 Correction = Literal["holm", "bh", "none"]
-FamilyName = Literal["tasks", "log-likelihoods", "overall", "speed"]
+FamilyName = Literal["tasks", "further metrics", "log-likelihoods", "overall", "speed"]
 _CORRECTIONS: dict[Correction, str] = {
     "holm": "p-values adjusted by Holm, {alpha} in all",
     "bh": "p-values adjusted by Benjamini and Hochberg, {alpha} of what is found",
@@ -97,6 +97,7 @@ class Contrast:
     headline: bool
     """Whether this is the task's first metric, which enters the overall figure if it is an accuracy."""
     family: FamilyName
+    """"tasks": the headlines, one a task; a suite's further metrics are tested apart from them."""
     unit: str
     """Of both values: "%", "ppl", "bits/byte", "nats" or ""."""
     effect_unit: str

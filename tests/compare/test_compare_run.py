@@ -154,7 +154,7 @@ class TestWhole:
 
     def test_families_count_what_was_tested_over_all_candidates(self, whole: Compared) -> None:
         sizes = {f.name: f.n_tests for f in whole.comparison.families}
-        assert sizes == {"tasks": 10, "log-likelihoods": 6, "overall": 2}
+        assert sizes == {"tasks": 8, "further metrics": 2, "log-likelihoods": 6, "overall": 2}
         for contrast in whole.comparison.contrasts:
             assert contrast.p_adjusted is not None
             assert contrast.p_value is not None
