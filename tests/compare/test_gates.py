@@ -73,7 +73,8 @@ CONTRASTS = (
     ),
     contrast(**PERPLEXITY),
     contrast(**{**PERPLEXITY, "measure": "acc", "headline": False, "family": "further metrics",
-                "unit": "%", "effect_unit": "pt", "higher_is_better": True, "difference": -4.0, "low": -9.0, "high": 1.0}),
+                "unit": "%", "effect_unit": "pt", "higher_is_better": True, "difference": -4.0, "low": -9.0,
+                "high": 1.0}),
     contrast(task="arc.easy", label="ARC-E", difference=0.5, low=-0.5, high=1.5),
 )  # fmt: skip
 OVERALL = Overall("tuned", 2, 40.0, 39.0, -1.0, -1.5, -0.5, 0.01, 0.01, 0.4, 0.4, 2.0, "worse", "mean")
