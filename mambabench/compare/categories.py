@@ -26,7 +26,7 @@ MOST_CATEGORIES: Final = 60
 """Of a kind; smaller subjects are put together beyond it."""
 _MOST_BINS: Final = 5
 _ITEMS_PER_BIN: Final = 20
-_READABLE: Final = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+_READABLE: Final = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0)
 
 
 def category_changes(task: AlignedTask, candidates: Sequence[str]) -> dict[str, tuple[CategoryChange, ...]]:
