@@ -5,7 +5,7 @@ From 100 items the difference has the score interval of T. Tango (1998), Statist
 below, one whose limits are exact (`exact_binary`).
 
 Summed over all outcomes, the score interval of 95% covers 93.5 to 96.5% if at least ten items are expected to
-differ and some of them either way. Where all differ the same way it is Wilson's and covers 92.5 to 97%. If
+differ and some of them either way. Where all differ the same way it is Wilson's and covers 93 to 97%. If
 fewer than ten are expected, it covers 92.5% or more, up to all where hardly any item differs. The exact one
 never covers less than 95%, nor is either end beyond the truth in more than 2.5%.
 
@@ -124,7 +124,7 @@ def equivalence_of_counts(won: int, lost: int, n: int, margin: float) -> float:
 
     if n <= N_FOR_EXACT_EQUIVALENCE:
         return max(tail_p(won, lost, n, -margin), tail_p(lost, won, n, -margin))
-    # One item is half the distance of two differences where all pairs differ, which is where it is largest.
+    # Where all pairs differ won - lost changes in steps of two: one item is half of the largest step.
     scores = (float(score(*counts, n, -margin, discount=1.0)) for counts in ((won, lost), (lost, won)))
     return float(ndtr(-min(scores)))
 
