@@ -102,7 +102,9 @@ def interval_of_counts(won: int, lost: int, n: int, confidence: float = 0.95) ->
 def binary_equivalence(candidate: ArrayLike, baseline: ArrayLike, margin: float) -> float:
     """Return the p-value of the hypothesis that two accuracies differ by the margin or more.
 
-    The larger p-value of two exact one-sided tests, so that it keeps its level for any number of items.
+    The larger p-value of two one-sided score tests. Up to `N_FOR_EXACT_EQUIVALENCE` items they are exact and
+    equivalence is never claimed at the margin more often than asked; beyond, the correction for continuity
+    sees to that as long as no more than 95% of the items differ.
 
     Args:
         candidate: [n], 1 for a right answer and 0 for a wrong one.
