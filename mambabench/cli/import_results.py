@@ -82,8 +82,9 @@ def command(
         f"{len(models)} {'model' if len(models) == 1 else 'models'}: {', '.join(models[:_MOST_NAMED])}{more}"
     )
     n_cells = len(outcome.cells)
+    results = "result" if n_cells == 1 else "results"
     click.echo(
-        f"{n_cells} results of {n_tasks} {'task' if n_tasks == 1 else 'tasks'}, "
+        f"{n_cells} {results} of {n_tasks} {'task' if n_tasks == 1 else 'tasks'}, "
         f"{outcome.n_with_samples} of them with samples"
         + (", partial: not all items were scored" if outcome.manifest.partial else "")
     )

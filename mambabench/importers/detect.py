@@ -25,7 +25,7 @@ from mambabench.schema import FileRecord
 Format = Literal["lm-eval", "old lm-eval"]
 _SAMPLES: Final = "samples_"
 _TIME: Final = re.compile(r"_(\d{4}-\d\d-\d\dT[\d.-]+)$")
-_FORMATS: Final = "lm-eval's results of versions 0.2 to 0.4 can be read."
+_FORMATS: Final = "Results files of lm-eval can be read, of version 0.4 and of those before."
 _SAMPLES_HINT: Final = "Name the results file that was written with it, or the directory of both."
 
 
@@ -51,7 +51,7 @@ class Detected:
 
     format: Format
     files: tuple[ResultsFile, ...]
-    """By time, the oldest first, then by name."""
+    """By time, the oldest first, then in the order given; of a directory by name."""
     remarks: tuple[str, ...]
 
 
@@ -72,7 +72,7 @@ def detect(paths: Sequence[Path]) -> Detected:
         others += passed_over
         for file in files:
             found.setdefault(file.path.resolve(), file)
-    kept = sorted(found.values(), key=lambda file: (file.time, file.name))
+    kept = sorted(found.values(), key=lambda file: file.time)
     formats = dict.fromkeys(file.format for file in kept)
     if len(formats) > 1:
         new, old = (next(f for f in kept if f.format == kind) for kind in ("lm-eval", "old lm-eval"))
@@ -94,7 +94,8 @@ def _in_directory(folder: Path) -> tuple[list[ResultsFile], list[str]]:
     files, others = [], []
     for path in sorted(folder.rglob("*.json")):
         inside = path.relative_to(folder)
-        if any(part.startswith(".") for part in inside.parts) or path.name.startswith(_SAMPLES):
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if hidden or path.name.startswith(_SAMPLES) or path.is_dir():
             continue
         if (file := _read(path, inside.as_posix())) is None:
             others.append(str(path))

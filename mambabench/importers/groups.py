@@ -43,8 +43,11 @@ def groups_of(content: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, str
 
 def _outermost_first(children: Mapping[str, Any]) -> list[str]:
     groups = [name for name, inside in children.items() if isinstance(inside, list) and inside]
-    below = {name: set(_leaves(name, children, set())) for name in groups}
-    return sorted(groups, key=lambda name: -len(below[name]))
+    within = {str(child) for name in groups for child in children[name]}
+    order = [name for name in groups if name not in within]
+    for name in order:
+        order += [c for c in children[name] if c in groups and c not in order]
+    return order
 
 
 def _leaves(name: str, children: Mapping[str, Any], visited: set[str]) -> Iterator[str]:

@@ -55,15 +55,21 @@ class Loaded:
     def __post_init__(self) -> None:
         """Compute the key from what changes an answer."""
         told = {k: v for k, v in self.arguments.items() if k not in _WHERE}
-        what = {"source": self.source, "arguments": told, "step": self.step, "name": self.fallback}
+        name = "" if self._base else self.fallback
+        what = {"source": self.source, "arguments": told, "step": self.step, "name": name}
         object.__setattr__(self, "key", self.fingerprint or digest({"imported": what}))
+
+    @property
+    def _base(self) -> str:
+        return next((self.arguments[k] for k in _BASE if self.arguments.get(k)), "")
 
     @property
     def short(self) -> str:
         """The name for tables; others may have the same."""
-        base = next((self.arguments[k] for k in _BASE if self.arguments.get(k)), "")
         over = [_short(self.arguments[k]) for k in _OVER if self.arguments.get(k)]
-        name = "+".join([_short(base) if base else self.fallback or self.source or "model", *over])
+        name = "+".join(
+            [_short(self._base) if self._base else self.fallback or self.source or "model", *over]
+        )
         revision = self.arguments.get("revision") or self.step
         return f"{name}@{revision}" if revision else name
 

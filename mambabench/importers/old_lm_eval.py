@@ -67,7 +67,8 @@ def read_old_lm_eval(files: Sequence[ResultsFile], options: ReadOptions) -> Foun
             hint="Name the files to import.",
         )
     wanted = only_tasks((t for f in files for t in f.content["results"]), options.tasks)
-    files = sorted(files, key=lambda file: (file.path.parent, _natural(file.path.name)))
+    folders = list(dict.fromkeys(file.path.parent for file in files))
+    files = sorted(files, key=lambda f: (folders.index(f.path.parent), _natural(f.path.name)))
     models = [_loaded(file) for file in files]
     entries = [
         _Entry(file, name, model.key, task, _metrics(file, task, entry))
