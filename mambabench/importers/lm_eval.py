@@ -241,6 +241,7 @@ def _cell(entry: _Entry, advance: Callable[[int], None]) -> tuple[FoundCell, lis
         columns = read_columns(samples, advance)
         _check_count(entry, columns)
     n = columns.n_docs if columns is not None else _n_without_samples(entry, stated)
+    version = entry.of_task("versions")
     original, limit = _counts(entry)[0], _limited(entry.file)
     published = n_items(entry.task) if limit else None
     n_total = original or max(n or 0, published or 0)
@@ -251,7 +252,7 @@ def _cell(entry: _Entry, advance: Callable[[int], None]) -> tuple[FoundCell, lis
     task = TaskRecord(
         task=entry.task,
         group=entry.group,
-        version=str(entry.of_task("versions")),
+        version="" if version is None else str(version),
         config_sha256=_config_sha256(entry.config),
         output_type=output_type,
         n_fewshot=_whole(entry.of_task("n-shot")) or _whole(entry.config.get("num_fewshot")) or 0,
