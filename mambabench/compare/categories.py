@@ -39,10 +39,9 @@ def category_changes(task: AlignedTask, candidates: Sequence[str]) -> dict[str, 
     Raises:
         StoreError: samples are missing or damaged.
     """
-    measures = [side.measures.get(task.metrics[0]) if task.metrics else None for side in task.sides]
-    binary = [m.values for m in measures if m is not None and m.kind == "binary"]
-    if len(binary) < len(task.sides) or not task.n:
+    if task.accuracy is None or not task.n:
         return dict.fromkeys(candidates, ())
+    binary = [side.measures[task.accuracy].values for side in task.sides]
     found: dict[str, tuple[CategoryChange, ...]] = {}
     kinds = categories_of(task)
     for label, values in zip(candidates, binary[1:], strict=True):

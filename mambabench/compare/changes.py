@@ -30,7 +30,7 @@ def task_changes(
 ) -> list[TaskChanges]:
     """Return what changed in one task, for each candidate.
 
-    Items are won and lost by the headline metric, where each is right or wrong. Examples are those whose
+    Items are won and lost by the first metric by which each is right or wrong. Examples are those whose
     right answer's log-likelihood changed most; of tasks without one, the first. Texts are read for the
     examples only.
 
@@ -99,13 +99,10 @@ def flips_of(task: AlignedTask, number: int) -> Flips:
 
     baseline, candidate = task.sides[0], task.sides[number]
     won = lost = None
-    headlines = [
-        side.measures.get(task.metrics[0]) if task.metrics else None for side in (baseline, candidate)
-    ]
-    before, after = headlines
-    if before is not None and after is not None and before.kind == after.kind == "binary":
-        won = ((after.values == 1) & (before.values == 0)).astype(np.float64)
-        lost = ((after.values == 0) & (before.values == 1)).astype(np.float64)
+    if task.accuracy is not None:
+        before, after = baseline.measures[task.accuracy].values, candidate.measures[task.accuracy].values
+        won = ((after == 1) & (before == 0)).astype(np.float64)
+        lost = ((after == 0) & (before == 1)).astype(np.float64)
     measures = likelihood_of(baseline), likelihood_of(candidate)
     shifts = None
     if measures[0] is not None and measures[1] is not None:
@@ -142,15 +139,15 @@ def _examples(flips: Flips, most: int) -> dict[Change, list[int]]:
 
 def _shift(task: AlignedTask, number: int, label: str, item: int, flips: Flips, text: ItemText) -> Shift:
     baseline, candidate = task.sides[0], task.sides[number]
-    headline = task.metrics[0] if task.metrics else ""
+    scored = task.accuracy or next(iter(task.metrics), "")
     return Shift(
         candidate=label,
         task=task.task,
         member=task.members[int(task.member_of[item])],
         doc_id=int(task.doc_ids[item]),
         change=flips.change(item),
-        baseline_value=_value(_scored(baseline, headline), item),
-        candidate_value=_value(_scored(candidate, headline), item),
+        baseline_value=_value(_scored(baseline, scored), item),
+        candidate_value=_value(_scored(candidate, scored), item),
         baseline_log_likelihood=_value(likelihood_of(baseline), item),
         candidate_log_likelihood=_value(likelihood_of(candidate), item),
         text=text.question,
@@ -160,9 +157,9 @@ def _shift(task: AlignedTask, number: int, label: str, item: int, flips: Flips, 
     )
 
 
-def _scored(side: AlignedSide, headline: str) -> Measure | None:
-    """Return the headline measure where an item's value means something by itself."""
-    measure = side.measures.get(headline)
+def _scored(side: AlignedSide, name: str) -> Measure | None:
+    """Return the measure where an item's value means something by itself."""
+    measure = side.measures.get(name)
     return measure if measure is not None and measure.kind in ("binary", "mean") else None
 
 

@@ -7,12 +7,12 @@
 
     task, member, doc_id, doc_hash   strings and int64; member is lm-eval's task, of a group one of several
     baseline, candidate              labels of the two sides
-    change                           "won", "lost", "both right", "both wrong" by the headline metric; null
-                                     where items are not right or wrong
+    change                           "won", "lost", "both right", "both wrong" by the first metric by which
+                                     items are right or wrong; null without such a one
     cluster                          int64, equal for items of a task that are not independent; null without
     context_length_bytes             int64, longest context of the item's requests
     answer_length_bytes              int64, right answer; null where it is no text of its own
-    right_choice, baseline_choice, candidate_choice                int64 from 0; by the headline metric's rule
+    right_choice, baseline_choice, candidate_choice                int64 from 0; by the same metric's rule
     baseline_confidence, candidate_confidence                      double, probability of the likeliest choice
     baseline.<metric>, candidate.<metric>                          double, the item's score in lm-eval's unit
     baseline.<metric>.log_likelihood_nats, candidate.(the same)    double, of perplexities
@@ -209,7 +209,6 @@ def _item_tables(task: AlignedTask, labels: Sequence[str], schema: pa.Schema) ->
         "right_answer": [one.right_answer for one in shown],
         "baseline_answer": [one.answers[0] for one in shown],
     }
-    headline = task.metrics[0] if task.metrics else ""
     for number, label in enumerate(labels[1:], 1):
         after = task.sides[number]
         columns = {
@@ -219,7 +218,7 @@ def _item_tables(task: AlignedTask, labels: Sequence[str], schema: pa.Schema) ->
             "candidate_answer": [one.answers[number] for one in shown],
         }
         for name, side in (("baseline", before), ("candidate", after)):
-            chosen = chosen_of(side, headline)
+            chosen = chosen_of(side, task.accuracy or "acc")
             if side.choices is not None and chosen is not None:
                 columns["right_choice"] = side.choices.right
                 columns[f"{name}_choice"] = np.ma.masked_equal(chosen, -1)
@@ -248,9 +247,9 @@ def _changes(task: AlignedTask, number: int) -> list[str] | None:
     import numpy as np
 
     flips = flips_of(task, number)
-    if flips.won is None or flips.lost is None:
+    if task.accuracy is None:
         return None
-    was_right: NDArray[np.bool_] = task.sides[0].measures[task.metrics[0]].values == 1
+    was_right: NDArray[np.bool_] = task.sides[0].measures[task.accuracy].values == 1
     same = np.where(was_right, "both right", "both wrong")
     named = np.where(flips.won == 1, "won", np.where(flips.lost == 1, "lost", same))
     return [str(name) for name in named]

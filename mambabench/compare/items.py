@@ -136,3 +136,12 @@ class AlignedTask:
     def n(self) -> int:
         """Items in common."""
         return len(self.doc_ids)
+
+    @property
+    def accuracy(self) -> str | None:
+        """The first metric by which each item is right or wrong on every side; None where there is none."""
+        for name in self.metrics:
+            measures = [side.measures.get(name) for side in self.sides]
+            if all(m is not None and m.kind == "binary" and m.higher_is_better for m in measures):
+                return name
+        return None

@@ -24,10 +24,10 @@ MOST_REPLICATES: Final = 2_000
 
 
 def rank(tasks: Sequence[AlignedTask], labels: Sequence[str], options: CompareOptions) -> Ranking:
-    """Rank all sides by the headline metrics of the tasks where each item is right or wrong.
+    """Rank all sides by each task's first metric by which items are right or wrong.
 
     Args:
-        tasks: aligned items; tasks whose headline is another kind of figure are left out.
+        tasks: aligned items; those without such a metric are left out.
         labels: of the sides, in the order of each task's `sides`.
         options: replicates (up to `MOST_REPLICATES` are drawn), seed and alpha.
 
@@ -39,7 +39,7 @@ def rank(tasks: Sequence[AlignedTask], labels: Sequence[str], options: CompareOp
 
     if len(labels) < 2:
         raise UsageError("one side cannot be ranked", hint="Name two or more runs or models.")
-    ranked = [task for task in tasks if task.n and is_binary(task)]
+    ranked = [task for task in tasks if task.n and task.accuracy is not None]
     if not ranked:
         raise UsageError(
             "nothing to rank by: no task that was compared has items that are right or wrong",
@@ -68,18 +68,11 @@ def rank(tasks: Sequence[AlignedTask], labels: Sequence[str], options: CompareOp
     return Ranking(ranks, found.n_items, found.n_decisive, names, replicates, method)
 
 
-def is_binary(task: AlignedTask) -> bool:
-    """Return whether each item of a task's headline metric is right or wrong for every side."""
-    if not task.metrics:
-        return False
-    headline = [side.measures.get(task.metrics[0]) for side in task.sides]
-    return all(measure is not None and measure.kind == "binary" for measure in headline)
-
-
 def _right(task: AlignedTask) -> Floats:
     import numpy as np
 
-    return np.column_stack([side.measures[task.metrics[0]].values for side in task.sides])
+    assert task.accuracy is not None
+    return np.column_stack([side.measures[task.accuracy].values for side in task.sides])
 
 
 def _clusters(tasks: Sequence[AlignedTask]) -> Integers:

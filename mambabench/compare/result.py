@@ -179,7 +179,8 @@ class Shift:
     change: Literal["won", "lost", "shift"]
     """"won", "lost": right only with the candidate, or only with the baseline; "shift": neither."""
     baseline_value: float | None
-    """Of the headline metric, in lm-eval's unit; None for perplexities, which no item has by itself."""
+    """Of the first metric by which items are right or wrong, else of the headline; in lm-eval's unit. None
+    for perplexities, which no item has by itself."""
     candidate_value: float | None
     baseline_log_likelihood: float | None
     """Of the right answer, in nats."""

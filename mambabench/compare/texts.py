@@ -46,7 +46,7 @@ class ItemText:
 def read_texts(task: AlignedTask, items: Sequence[int]) -> dict[int, ItemText]:
     """Return the texts of some items of a task.
 
-    What a side answered is, of choices, the likeliest by the rule of the headline metric; of a single
+    What a side answered is, of choices, the likeliest by the rule of the task's accuracy; of a single
     continuation itself where it was the likeliest; of generation what the filter made of it.
 
     Args:
@@ -67,7 +67,7 @@ def read_texts(task: AlignedTask, items: Sequence[int]) -> dict[int, ItemText]:
         _rows_of(task, number, wanted, ("filtered_resps",), _first_answer) if generated else {}
         for number in range(len(task.sides))
     ]
-    chosen = [chosen_of(side, task.metrics[0] if task.metrics else "") for side in task.sides]
+    chosen = [chosen_of(side, task.accuracy or "acc") for side in task.sides]
     found = {}
     for item in wanted:
         one = asked.get(item, _Asked("", "", (), generated=False))
@@ -105,8 +105,8 @@ def answer_lengths_bytes(task: AlignedTask) -> Integers | None:
     return np.array(known, np.int64)
 
 
-def chosen_of(side: AlignedSide, headline: str) -> Integers | None:
-    """Return the choice that a side takes by the headline metric, [n]; None without choices, -1 if unknown.
+def chosen_of(side: AlignedSide, accuracy: str) -> Integers | None:
+    """Return the choice that a side takes by an accuracy, [n]; None without choices, -1 if unknown.
 
     As in lm-eval, `acc_norm` divides log-likelihoods by characters and `acc_bytes` by bytes. Where the item's
     score says otherwise (a task may do its own), the score holds.
@@ -115,8 +115,8 @@ def chosen_of(side: AlignedSide, headline: str) -> Integers | None:
 
     if side.choices is None:
         return None
-    chosen = _scores(side.choices, headline).argmax(axis=1)
-    measure = side.measures.get(headline)
+    chosen = _scores(side.choices, accuracy).argmax(axis=1)
+    measure = side.measures.get(accuracy)
     if measure is None or measure.kind != "binary":
         return np.asarray(chosen, np.int64)
     right = side.choices.right
@@ -124,10 +124,10 @@ def chosen_of(side: AlignedSide, headline: str) -> Integers | None:
     return np.asarray(np.where(measure.values == 1, right, np.where(unknown, -1, chosen)), np.int64)
 
 
-def _scores(choices: Choices, headline: str) -> Floats:
+def _scores(choices: Choices, accuracy: str) -> Floats:
     import numpy as np
 
-    lengths = {"acc_norm": choices.lengths_chars, "acc_bytes": choices.lengths_bytes}.get(headline)
+    lengths = {"acc_norm": choices.lengths_chars, "acc_bytes": choices.lengths_bytes}.get(accuracy)
     scores = choices.log_likelihoods
     if lengths is not None:
         scores = np.divide(scores, lengths, out=np.full_like(scores, -np.inf), where=lengths > 0)
@@ -216,14 +216,15 @@ def _rows_of(
 
     places = np.asarray(items, np.int64)
     measures = task.sides[side].measures
-    headline = measures.get(task.metrics[0]) if task.metrics else next(iter(measures.values()), None)
+    read = task.accuracy or next(iter(task.metrics), None)
+    measure = measures.get(read) if read else next(iter(measures.values()), None)
     found: dict[int, _Reduced] = {}
     for member, path in enumerate(task.sides[side].samples_paths):
         mine = places[task.member_of[places] == member]
         if not len(mine):
             continue
         by_document = dict(zip(task.doc_ids[mine].tolist(), mine.tolist(), strict=True))
-        for row in _rows(path, sorted(by_document), headline.filter if headline else None, columns):
+        for row in _rows(path, sorted(by_document), measure.filter if measure else None, columns):
             item = by_document[row["doc_id"]]
             found.setdefault(item, reduced(item, row))
     return found

@@ -63,8 +63,8 @@ def reliability(confidences: ArrayLike, right: ArrayLike, confidence: float = 0.
     (F. C. Leone, L. S. Nelson and R. B. Nottingham, 1961, Technometrics 3, 543-550). Error and interval
     follow by asking how much of all observed gaps there would have to be for the observed error to be the
     mean, or an end of what chance gives. The error is at least the overall gap, which bounds the upper end.
-    In simulations of 18 ways to be wrong, from 10 to 5,000 items each, it held the true error in 91% of cases
-    or more, mostly in 94% to 98% (the tests repeat some).
+    In simulations of 18 models, from 10 to 5,000 items each, it held the true error in 96% of cases on
+    average and in 88% at worst (the tests repeat some).
 
     Args:
         confidences: [n], 0 to 1.

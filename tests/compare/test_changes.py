@@ -138,6 +138,42 @@ class TestKinds:
         assert (lost.right_answer, lost.baseline_answer, lost.candidate_answer) == ("cat", "cat", "")
         assert (lost.baseline_log_likelihood, lost.candidate_log_likelihood) == (-0.5, -3.0)
 
+    def test_flips_go_by_the_accuracy_where_the_headline_is_a_perplexity(self, tmp_path: Path) -> None:
+        def words(*scores: float) -> Samples:
+            return [
+                sampled(i, [("The dog chased the", " cat")], " cat", [(score, score > -1)],
+                        perplexity=score, acc=float(score > -1))
+                for i, score in enumerate(scores)
+            ]  # fmt: skip
+
+        pairs = [words(-0.5, -3.0), words(-4.0, -0.7)]
+        records = [
+            [
+                MetricRecord(
+                    metric="perplexity",
+                    value=float(np.exp(-np.mean([sample["perplexity"] for sample in samples]))),
+                    unit="perplexity",
+                    n=2,
+                    higher_is_better=False,
+                ),
+                MetricRecord(metric="acc", value=0.5, unit="fraction", n=2),
+            ]
+            for samples in pairs
+        ]
+        (task,) = aligned_runs(
+            tmp_path,
+            [{"lambada": one} for one in pairs],
+            metrics=("perplexity", "acc"),
+            output_type="loglikelihood",
+            records=records,
+        )
+        found = changes(task)
+        assert (found.n_won, found.n_lost) == (1, 1)
+        assert [(one.doc_id, one.baseline_value, one.candidate_value) for one in found.lost] == [
+            (0, 1.0, 0.0)
+        ]
+        assert found.lost[0].candidate_log_likelihood == -4.0
+
     def test_of_generation_what_the_filter_left_is_shown(self, tmp_path: Path) -> None:
         items = [
             [

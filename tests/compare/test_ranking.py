@@ -64,8 +64,9 @@ def test_what_is_not_right_or_wrong_is_left_out() -> None:
     text = aligned_task([measure("ratio", [-3.0], 2)], [measure("ratio", [-4.0], 2)], label="Texts")
     found = rank([text, right(30, [0.5, 0.6])], ["base", "tuned"], OPTIONS)
     assert found.tasks == ("ARC-E",)
+    errors = aligned_task(*[[measure("error", [0, 1])] for _ in range(2)])
     with pytest.raises(UsageError, match="nothing to rank by"):
-        rank([text], ["base", "tuned"], OPTIONS)
+        rank([text, errors], ["base", "tuned"], OPTIONS)
     with pytest.raises(UsageError, match="one side"):
         rank([right(5, [0.5])], ["base"], OPTIONS)
 
