@@ -21,6 +21,7 @@ from mambabench.errors import EXIT_INTERRUPTED, MambabenchError
 # Name, module and one line of help, here so that the list of commands costs no import of them.
 COMMANDS: dict[str, tuple[str, str]] = {
     "zeroshot": ("mambabench.cli.zeroshot", "Evaluate models on a suite of tasks."),
+    "compare": ("mambabench.cli.compare", "Compare models or runs: which is better, and how sure is that."),
     "perplexity": ("mambabench.cli.perplexity", "Predict a text: perplexity and loss by position."),
     "longcontext": (
         "mambabench.cli.longcontext",
@@ -90,6 +91,7 @@ def cli() -> None:
     Examples:
       mambabench zeroshot --model mamba-tiny --suite smoke
       mambabench zeroshot --model mamba-130m --model pythia-160m
+      mambabench compare mamba-130m pythia-160m
       mambabench latency --model mamba-130m --model pythia-160m --prompt-len 128:4096*2
       mambabench models
     """

@@ -78,8 +78,13 @@ def some_path(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     return None if text is None else Path(text)
 
 
-def check_directory(path: Path) -> None:
-    """Check before anything slow that figures can be written into a directory; leaves nothing behind.
+def check_directory(path: Path, option: str = "--plot", holds: str = "all figures") -> None:
+    """Check before anything slow that files can be written into a directory; leaves nothing behind.
+
+    Args:
+        path: need not exist.
+        option: that names it.
+        holds: what is written into it.
 
     Raises:
         UsageError: it, or what it would be made in, is no directory or cannot be written to.
@@ -92,13 +97,13 @@ def check_directory(path: Path) -> None:
     while not there.exists() and there != there.parent:
         there = there.parent
     if not there.is_dir():
-        raise UsageError(f"{there} is no directory", hint="`--plot` names a directory for all figures.")
+        raise UsageError(f"{there} is no directory", hint=f"`{option}` names a directory for {holds}.")
     try:
         # Asked of the system by writing: permissions alone do not tell of every file system.
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
         raise UsageError(
-            f"{there} cannot be written to: {error.strerror}", hint="Name another directory for `--plot`."
+            f"{there} cannot be written to: {error.strerror}", hint=f"Name another directory for `{option}`."
         ) from error
 
 
