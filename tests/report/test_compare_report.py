@@ -124,6 +124,17 @@ def test_rows_say_what_they_are_not() -> None:
     assert "nan" not in blank.lower()
 
 
+def test_further_metrics_have_a_table_of_their_own() -> None:
+    second = contrast(measure="acc", headline=False, family="further metrics", verdict="better")
+    lines = as_text(replace(only(), contrasts=(contrast(), second))).splitlines()
+    place = lines.index("Further metrics")
+    assert [line.split()[:2] for line in lines if line.strip().startswith("HellaSwag")] == [
+        ["HellaSwag", "200"], ["HellaSwag", "200"],
+    ]  # fmt: skip
+    assert any(line.startswith("With a chance of 80%") for line in lines[:place])
+    assert any(line.rstrip().endswith("better") for line in lines[place:])
+
+
 def test_limits_name_what_is_partial_and_what_depends() -> None:
     found = limits(
         replace(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from mambabench.compare.result import Comparison, Contrast, Verdict
+    from mambabench.compare.result import Comparison, Contrast, FamilyName, Verdict
 
 _WIDTH_OF_FILES = 160
 _LONGEST_NAMES = (28, 14)
@@ -31,6 +31,12 @@ _STYLE: dict[Verdict, str] = {
     "not distinguishable": "",
     "not tested": "dim",
 }
+_TITLES: dict[FamilyName, str] = {
+    "tasks": "",
+    "further metrics": "Further metrics",
+    "log-likelihoods": "Log-likelihood of the right answer, in nats",
+}
+"""Of each table but the first, which has the comparison's."""
 _SHOWABLE = "could\nshow"
 _DROPPED_FIRST = (_SHOWABLE, "n", "won/lost", "metric")
 _KEPT = ("candidate", "difference", "95% interval", "p adj.", "verdict")
@@ -51,9 +57,9 @@ def render(comparison: Comparison, stream: TextIO | None = None) -> None:
         if counted := tallies(comparison, side.label):
             console.print(f"  {counted}", style="dim")
     console.print()
-    tasks = [c for c in comparison.contrasts if c.family != "log-likelihoods"]
-    if tasks:
-        _table(console, comparison, tasks, comparison.title)
+    families = {name: [c for c in comparison.contrasts if c.family == name] for name in _TITLES}
+    if families["tasks"]:
+        _table(console, comparison, families["tasks"], comparison.title)
     for line in (
         *corrections(comparison),
         *sensitivity(comparison),
@@ -61,10 +67,10 @@ def render(comparison: Comparison, stream: TextIO | None = None) -> None:
         *limits(comparison),
     ):
         console.print(line, style="bold yellow" if line.startswith("PARTIAL") else "")
-    finer = [c for c in comparison.contrasts if c.family == "log-likelihoods"]
-    if finer:
-        console.print()
-        _table(console, comparison, finer, "Log-likelihood of the right answer, in nats")
+    for name, title in _TITLES.items():
+        if title and families[name]:
+            console.print()
+            _table(console, comparison, families[name], title)
     details.render(console, comparison)
 
 

@@ -119,10 +119,9 @@ def verdict_text(contrast: Contrast) -> str:
 
 
 def margin_text(contrast: Contrast) -> str:
-    """Return the margin with its unit, short."""
-    unit = contrast.effect_unit
-    number = f"{contrast.margin:.3g}"
-    return f"±{number}%" if unit == "%" else f"±{number} {unit}".rstrip()
+    """Return the margin, with its unit where that is short."""
+    unit = {"pt": " pt", "%": "%", "nats": " nats"}.get(contrast.effect_unit, "")
+    return f"±{contrast.margin:.3g}{unit}"
 
 
 def _verdict(comparison: Comparison, candidate: str) -> tuple[Verdict, str]:
