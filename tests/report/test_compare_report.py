@@ -208,6 +208,14 @@ def test_tables_fit_and_lose_no_verdict(
     assert any("could" in line for line in lines)
 
 
+def test_labels_like_names_of_columns_keep_their_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = replace(comparison(2, {"p adj.": 3.0}), baseline=side("n"))
+    lines = at_width(monkeypatch, shown, 80)
+    header = next(line for line in lines if "95% interval" in line)
+    assert header.split()[-1] == "verdict"
+    assert "p adj. (side)" in as_text(replace(shown, changes=()))
+
+
 def test_categories_that_moved_are_few_and_named() -> None:
     shown = comparison(6)
     found, n_all = moved(shown)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TextIO
 
@@ -38,8 +39,13 @@ _TITLES: dict[FamilyName, str] = {
 }
 """Of each table but the first, which has the comparison's."""
 _SHOWABLE = "could\nshow"
-_DROPPED_FIRST = (_SHOWABLE, "n", "won/lost", "metric")
-_KEPT = ("candidate", "difference", "95% interval", "p adj.", "verdict")
+_NAMES = (
+    "metric", "n", "candidate", "value", "difference", "95% interval", "won/lost", "p adj.", _SHOWABLE,
+    "verdict",
+)  # fmt: skip
+"""Of all columns but those that bear a side's label."""
+_DROPPED_FIRST = (_SHOWABLE, "n", "won/lost")
+_NARROW_HEADER = 9
 
 Cell = Callable[["Contrast"], "str | Text"]
 Column = tuple[str, Cell]
@@ -85,13 +91,15 @@ def _table(console: Console, comparison: Comparison, contrasts: Sequence[Contras
     from rich.text import Text
 
     console.print(Text(title, style="bold"), soft_wrap=True)
-    columns = _columns(comparison, contrasts)
-    values = [name for name, _ in columns if name not in _KEPT]
+    baseline, candidate = _value_names(comparison)
+    one_measure = len({(c.task, c.measure) for c in contrasts}) == len({c.task for c in contrasts})
+    # Where a task has several measures, rows without them could not be told apart.
+    dropped = (*_DROPPED_FIRST, *(["metric"] if one_measure else []), candidate, baseline, "p adj.")
     drawn, _, left_out = fitting(
         console,
-        columns,
-        (*_DROPPED_FIRST, *(name for name in values if name not in _DROPPED_FIRST), "p adj."),
-        lambda columns, narrow: _drawn(contrasts, columns, comparison.baseline.label, narrow),
+        _columns(comparison, contrasts),
+        dropped,
+        lambda columns, narrow: _drawn(contrasts, columns, baseline, narrow),
     )
     console.print(drawn)
     if left_out:
@@ -100,12 +108,13 @@ def _table(console: Console, comparison: Comparison, contrasts: Sequence[Contras
 
 def _columns(comparison: Comparison, contrasts: Sequence[Contrast]) -> list[Column]:
     several = len(comparison.candidates) > 1
+    baseline, candidate = _value_names(comparison)
     columns: list[Column] = [
         ("metric", lambda c: c.measure),
         ("n", _items),
-        (comparison.baseline.label, lambda c: value(c.baseline_value, c.unit)),
+        (baseline, lambda c: value(c.baseline_value, c.unit)),
         ("candidate", lambda c: c.candidate),
-        ("value" if several else comparison.candidates[0].label, lambda c: value(c.candidate_value, c.unit)),
+        (candidate, lambda c: value(c.candidate_value, c.unit)),
         ("difference", _difference),
         ("95% interval", lambda c: interval(c.low, c.high, c.effect_unit)),
         ("won/lost", lambda c: "" if c.n_won is None else f"{c.n_won:,}/{c.n_lost:,}"),
@@ -121,6 +130,14 @@ def _columns(comparison: Comparison, contrasts: Sequence[Contrast]) -> list[Colu
     return [column for column in columns if any(str(column[1](c)).strip("- ") for c in contrasts)]
 
 
+def _value_names(comparison: Comparison) -> tuple[str, str]:
+    """Return the names of the columns of both values, which differ from those of all others."""
+    several = len(comparison.candidates) > 1
+    labels = comparison.baseline.label, "value" if several else comparison.candidates[0].label
+    baseline, candidate = (f"{one} (side)" if one in _NAMES else one for one in labels)
+    return baseline, "value" if several else candidate
+
+
 def _drawn(contrasts: Sequence[Contrast], columns: Sequence[Column], baseline: str, narrow: bool) -> Table:
     from rich import box
     from rich.table import Table
@@ -130,7 +147,10 @@ def _drawn(contrasts: Sequence[Contrast], columns: Sequence[Column], baseline: s
     drawn.add_column("task", no_wrap=True)
     for name, _ in columns:
         words = name in ("metric", "candidate", "verdict")
-        drawn.add_column(shortened(name, letters), justify="left" if words else "right", no_wrap=True)
+        header = shortened(name, letters)
+        if narrow and name not in _NAMES:
+            header = textwrap.fill(header, _NARROW_HEADER)
+        drawn.add_column(header, justify="left" if words else "right", no_wrap=True)
     before: Contrast | None = None
     for contrast in contrasts:
         row = [cell(contrast) for _, cell in columns]
