@@ -21,6 +21,8 @@ from mambabench.cli.options import check_directory, not_empty, print_json, some_
 from mambabench.cli.run_options import AS_JSON
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from mambabench.cli.compare_sides import Found
     from mambabench.compare.gate_grammar import Gate, GateResult
     from mambabench.compare.result import CompareOptions, Side
@@ -270,7 +272,6 @@ def _speeds(sides: Sequence[Side], baseline: Side, options: CompareOptions, wish
     from mambabench.compare.gates import check_gates
     from mambabench.compare.speed import compare_speed
     from mambabench.errors import UsageError
-    from mambabench.plots import save_all
     from mambabench.plots.compare.speed import NAME, draw_speed_ratios
     from mambabench.report.compare.speed import render
 
@@ -282,17 +283,15 @@ def _speeds(sides: Sequence[Side], baseline: Side, options: CompareOptions, wish
     said = _Said(document, lambda: render(comparison))
     said.gates = check_gates(wish.gates, None, comparison, fail_when=wish.fail_when)
 
-    def draw(folder: Path) -> list[Path]:
-        figure = draw_speed_ratios(comparison)
-        return [] if figure is None else save_all(lambda: {NAME: figure}, folder)
-
-    said.write("plot", wish.plot, draw)
+    said.write("plot", wish.plot, lambda folder: _saved(NAME, draw_speed_ratios(comparison), folder))
     return said
 
 
 def _curves(found: Found, options: CompareOptions, wish: _Wish) -> _Said:
     from mambabench.compare.curves import curves
     from mambabench.errors import UsageError
+    from mambabench.plots.compare.curves import draw_steps
+    from mambabench.plots.speed.sheet import sheet_style
     from mambabench.report.compare.curves import words
     from mambabench.report.compare.curves_terminal import render
     from mambabench.report.compare.plain import plain
@@ -301,4 +300,18 @@ def _curves(found: Found, options: CompareOptions, wish: _Wish) -> _Said:
         raise UsageError("--checkpoints lays out scores, not sweeps", hint="Name runs of zeroshot.")
     laid_out = curves(found.sides, options, known=found.steps)
     document = {"kind": "curves", "schema_version": 1, "answers": words(laid_out), **plain(laid_out)}
-    return _Said(document, lambda: render(laid_out))
+    said = _Said(document, lambda: render(laid_out))
+
+    def draw(folder: Path) -> list[Path]:
+        with sheet_style():
+            figure = draw_steps(laid_out)
+        return _saved("curves", figure, folder)
+
+    said.write("plot", wish.plot, draw)
+    return said
+
+
+def _saved(name: str, figure: Figure | None, folder: Path) -> list[Path]:
+    from mambabench.plots import save_all
+
+    return [] if figure is None else save_all(lambda: {name: figure}, folder)

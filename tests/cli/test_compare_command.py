@@ -278,3 +278,23 @@ def test_sweeps_are_compared_by_ratios(compare: Call, tmp_path: Path) -> None:
     document = json.loads(out)
     assert document["kind"] == "latency"
     assert document["baseline"]["label"] == PYTHIA.name
+
+
+def test_checkpoints_are_evaluated_and_laid_out_by_step(compare: Call, place: Path, tmp_path: Path) -> None:
+    for step, name in ((1000, "base"), (20, "tuned"), (300, "fresh")):
+        shutil.copytree(place / name, tmp_path / "cwd" / "ft" / f"checkpoint-{step}")
+    args = ("--task", "piqa", "--data-dir", "PLACE/data", "--out", str(tmp_path / "out"), *QUICK)
+    code, out, err = compare(
+        "--checkpoints", "ft/checkpoint-*", *args, "--json", "--plot", str(tmp_path / "figures")
+    )
+    assert code == 0, err
+    document = json.loads(out)
+    assert document["kind"] == "curves"
+    assert document["series"] == ["ft"]
+    curve = next(c for c in document["curves"] if c["task"] == "piqa")
+    assert [p["step"] for p in curve["points"]] == [20, 300, 1000]
+    assert document["files"]["plot"] == [str(tmp_path / "figures" / f"curves.{e}") for e in ("png", "svg")]
+    # The runs that were made are as good as the checkpoints.
+    code, again, err = compare("--checkpoints", "zeroshot-piqa-*", "--out", str(tmp_path / "out"), *QUICK)
+    assert code == 0, err
+    assert "1,000" in again or "1000" in again
