@@ -41,8 +41,8 @@ def made_curve(
     best = points[peak]
     fields: dict[str, Any] = {
         "series": series, "task": f"task_{place}", "label": LABELS[place % len(LABELS)], "metric": "acc",
-        "headline": True, "unit": "%", "effect_unit": "pt", "higher_is_better": True, "chance": 25.0, "n": 1000,
-        "n_total": 1000, "paired": paired, "points": tuple(points),
+        "headline": True, "unit": "%", "effect_unit": "pt", "higher_is_better": True, "chance": 25.0,
+        "n": 1000, "n_total": 1000, "paired": paired, "points": tuple(points),
         "best": BestStep(
             best.step, best.value, (best.step,), tuple(p.step for p in points if p.contender), paired,
             best.value - 0.7, 0.7,

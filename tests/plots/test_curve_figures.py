@@ -96,13 +96,14 @@ def test_steps_that_double_stand_apart_and_others_evenly() -> None:
 def test_any_steps_lie_within_the_axis(steps: set[int], width: float) -> None:
     from matplotlib.figure import Figure
 
-    axes = Figure(figsize=(width, 2)).subplots()
+    figure = Figure(figsize=(width, 2))
+    axes = figure.subplots()
     ordered = sorted(steps)
     scale_steps(axes, ordered, width_inches=width)
     low, high = axes.get_xlim()
     assert low < ordered[0]
     assert high > ordered[-1]
-    axes.figure.draw_without_rendering()
+    figure.draw_without_rendering()
     within = [t for t in axes.get_xticks() if low <= t <= high]
     assert within or len(ordered) < 3
 
