@@ -35,10 +35,10 @@ class TestWords:
         text = said(made_curve(steps=(0, 100, 200, 300, 400, 500, 600, 700, 800)))
         assert text == (
             "160m, LAMBADA acc: best at step 600 with 45.0%, after 25.0% at step 0 and before 44.5% at step "
-            "800. From the first step to the last: +18.2 points (95% +15.1 to +21.3), p < 0.001. 4 other steps "
-            "(400, 500, 700 and 800) may be the best as well; after step 400 no gain over it is shown. Picked "
-            "as the best of 9 steps, it is worth 44.3% on other items: 0.7 points of luck; it is the best in "
-            "100% of resamples."
+            "800. From the first step to the last: +18.2 points (95% +15.1 to +21.3), p < 0.001. 4 other "
+            "steps (400, 500, 700 and 800) may be the best as well; after step 400 no gain over it is shown. "
+            "Picked as the best of 9 steps, it is worth 44.3% on other items: 0.7 points of luck; it is the "
+            "best in 100% of resamples."
         )
 
     def test_without_items_luck_is_a_bound(self) -> None:
