@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from mambabench.stats.combined import check_confidence
 from mambabench.stats.intervals import Interval
 from mambabench.stats.totals import Totals
 
@@ -20,8 +21,15 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-N_FOR_BOOTSTRAP = 100
-NONZERO_FOR_BOOTSTRAP = 50
+N_FOR_BOOTSTRAP = 500
+"""Items, clusters or documents whose difference is not zero, from which the interval holds.
+
+Its correction for skewness is itself estimated, and is noise to symmetric differences with heavy tails: of
+Student's t on 3 degrees of freedom the 95% interval of 100 or 200 items holds the mean in 92% of the cases,
+that of 500 in 94%; Student's holds it in 95% of all. Items whose difference is 0 do not help: with four of
+five at 0, 500 items cover 91% and 2,500 cover 94% (`tests/performance/coverage.py --section bootstrap`)."""
+ALIKE_FOR_BOOTSTRAP = 100
+"""Degrees of freedom that are left where sizes differ: a resample without the largest is another thing."""
 LEAST_REPLICATES = 1000
 _CHUNK = 1 << 18
 """Draws held at a time: 2 MB of places and 2 MB of values, which stay in the processor's cache."""
@@ -47,15 +55,15 @@ def bca(
         confidence: between 0 and 1, exclusive.
 
     Raises:
-        ValueError: fewer than `N_FOR_BOOTSTRAP` items (or clusters), fewer than `NONZERO_FOR_BOOTSTRAP` of
-            them not zero, no spread, values that are not finite, or an impossible option.
+        ValueError: fewer than `N_FOR_BOOTSTRAP` items (or clusters) that are not zero, too different sizes
+            (`ALIKE_FOR_BOOTSTRAP`), values that are not finite or all equal, or an impossible option.
     """
     return bca_of(Totals.of(values, weights, clusters), replicates, seed, confidence)
 
 
 def holds(totals: Totals) -> bool:
     """Return whether there is enough for the bootstrap."""
-    return len(totals) >= N_FOR_BOOTSTRAP and totals.n_nonzero >= NONZERO_FOR_BOOTSTRAP
+    return totals.n_nonzero >= N_FOR_BOOTSTRAP and totals.degrees_of_freedom() >= ALIKE_FOR_BOOTSTRAP
 
 
 def bca_of(totals: Totals, replicates: int, seed: int, confidence: float) -> Interval:
@@ -63,17 +71,12 @@ def bca_of(totals: Totals, replicates: int, seed: int, confidence: float) -> Int
     import numpy as np
     from scipy.special import ndtr, ndtri
 
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence lies between 0 and 1, not {confidence}")
-    if replicates < LEAST_REPLICATES:
-        raise ValueError(f"at least {LEAST_REPLICATES:,} replicates, not {replicates:,}")
-    if not holds(totals):
+    check_options(replicates, confidence)
+    if not holds(totals) or totals.error() is None:
         raise ValueError(
-            f"the bootstrap needs {N_FOR_BOOTSTRAP} items of which {NONZERO_FOR_BOOTSTRAP} are not zero, "
-            f"not {len(totals)} and {totals.n_nonzero}"
+            f"the bootstrap needs {N_FOR_BOOTSTRAP} items that differ, of sizes that do not differ much, "
+            f"and there are {totals.n_nonzero} of {len(totals)}"
         )
-    if totals.error() is None:
-        raise ValueError("the bootstrap needs finite values that differ")
     ratio = totals.ratio
     drawn = _drawn(totals, replicates, seed)
     below = (float((drawn < ratio).mean()) + float((drawn <= ratio).mean())) / 2
@@ -85,6 +88,17 @@ def bca_of(totals: Totals, replicates: int, seed: int, confidence: float) -> Int
         ends.append(float(ndtr(bias + moved / (1 - acceleration * moved))))
     low, high = np.quantile(drawn, ends)
     return Interval(float(low), float(high), "BCa", len(totals))
+
+
+def check_options(replicates: int, confidence: float) -> None:
+    """Refuse what no bootstrap can be asked for.
+
+    Raises:
+        ValueError: fewer replicates than `LEAST_REPLICATES`, or a confidence not between 0 and 1.
+    """
+    if replicates < LEAST_REPLICATES:
+        raise ValueError(f"at least {LEAST_REPLICATES:,} replicates are needed, not {replicates:,}")
+    check_confidence(confidence)
 
 
 def _drawn(totals: Totals, replicates: int, seed: int) -> Floats:
@@ -108,4 +122,4 @@ def _acceleration(totals: Totals, ratio: float) -> float:
     """Return a sixth of the skewness of the jackknife's values (B. Efron, 1987, JASA 82, 171-185)."""
     moves = (totals.sums - ratio * totals.sizes) / (totals.sizes.sum() - totals.sizes)
     moves = moves - moves.mean()
-    return float((moves**3).sum()) / (6 * math.pow(float((moves**2).sum()), 1.5))
+    return float(((moves / math.sqrt(float((moves**2).sum()))) ** 3).sum()) / 6

@@ -14,17 +14,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from mambabench.stats.bootstrap import bca_of, holds
+from mambabench.stats.bootstrap import bca_of, check_options, holds
 from mambabench.stats.combined import (
     Margin,
-    check_confidence,
     ends_of,
     quantile,
     two_one_sided,
     two_sided,
 )
 from mambabench.stats.effect import Effect
-from mambabench.stats.totals import Totals, vector
+from mambabench.stats.totals import Totals, differences, vector
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +47,14 @@ def mean_effect(
     The test is Student's of the differences, with clusters on the clustered error and its own degrees of
     freedom. Where few differences are not zero its p-value is no less than that of flipping their signs,
     which keeps its level at any number of items; the interval then leaves 0 in if the test does. The
-    interval is BCa's where that holds, else Student's.
+    interval is BCa's where that holds (`mambabench.stats.bootstrap.N_FOR_BOOTSTRAP`), else Student's.
+
+    Simulated, Student's covers 93.5 to 96.5% from 100 items of normal, exponential or heavy-tailed (t on 3
+    degrees of freedom) differences, also if half of them are 0. It covers less where few items say all: 91%
+    of 100 if 80% are 0 and the others exponential with one sign, 74% if they are log-normal with sigma 2
+    (`tests/performance/coverage.py --section mean-t`). The tests' level is kept wherever the sides differ by
+    chance alone; differences whose mean is 0 but whose tails are unlike (exponential minus 1) are found in
+    10% of the cases with 10 items and in 6% with 100.
 
     Args:
         candidate: [n], one value an item.
@@ -65,14 +71,15 @@ def mean_effect(
         spread and no bounds, or values that are not finite.
 
     Raises:
-        ValueError: nothing given, lengths that differ, or values outside the bounds.
+        ValueError: nothing given, lengths that differ, values outside the bounds, or fewer replicates than
+            `mambabench.stats.bootstrap.LEAST_REPLICATES`.
     """
-    ones, others = _pair(candidate, baseline)
-    totals = Totals.of(ones - others, clusters=clusters)
+    apart, scale = differences(candidate, baseline)
+    totals = Totals.of(apart, clusters=clusters)
     names = ("clustered t", len(totals)) if clusters is not None else ("paired t", None)
-    width = _width(ones, others, bounds)
+    width = _width(candidate, baseline, bounds)
     draws = (replicates, seed, confidence)
-    return _effect(totals, len(ones), names, draws, scale=_scale(ones, others), width=width)
+    return _effect(totals, len(apart), names, draws, scale=scale, width=width)
 
 
 def mean_equivalence(
@@ -99,9 +106,9 @@ def mean_equivalence(
         ValueError: as `mean_effect`, or a margin without 0 inside.
     """
     low, high = ends_of(margin)
-    ones, others = _pair(candidate, baseline)
-    totals = Totals.of(ones - others, clusters=clusters)
-    return _equivalence(totals, low, high, _scale(ones, others), _width(ones, others, bounds))
+    apart, scale = differences(candidate, baseline)
+    totals = Totals.of(apart, clusters=clusters)
+    return _equivalence(totals, low, high, scale, _width(candidate, baseline, bounds))
 
 
 def ratio_effect(
@@ -129,11 +136,11 @@ def ratio_effect(
     Raises:
         ValueError: nothing given, lengths that differ, or weights that are negative or all zero.
     """
-    ones, others = _pair(candidate, baseline)
-    totals = Totals.of(ones - others, weights)
+    apart, scale = differences(candidate, baseline)
+    totals = Totals.of(apart, weights)
     names = ("paired t of ratios", None)
     draws = (replicates, seed, confidence)
-    return _effect(totals, len(ones), names, draws, scale=_scale(ones, others, totals.sizes), width=None)
+    return _effect(totals, len(apart), names, draws, scale=scale / float(totals.sizes.max()), width=None)
 
 
 def ratio_equivalence(
@@ -145,9 +152,9 @@ def ratio_equivalence(
         ValueError: as `ratio_effect`, or a margin without 0 inside.
     """
     low, high = ends_of((low, high))
-    ones, others = _pair(candidate, baseline)
-    totals = Totals.of(ones - others, weights)
-    return _equivalence(totals, low, high, _scale(ones, others, totals.sizes), None)
+    apart, scale = differences(candidate, baseline)
+    totals = Totals.of(apart, weights)
+    return _equivalence(totals, low, high, scale / float(totals.sizes.max()), None)
 
 
 def _effect(
@@ -160,7 +167,7 @@ def _effect(
     width: float | None,
 ) -> Effect:
     replicates, seed, confidence = draws
-    check_confidence(confidence)
+    check_options(replicates, confidence)
     test, n_clusters = names
     difference = totals.ratio
     flips = totals.flips()
@@ -234,16 +241,11 @@ def _n_equal(totals: Totals) -> float:
     return float(totals.sizes.sum() / totals.sizes.max())
 
 
-def _pair(candidate: ArrayLike, baseline: ArrayLike) -> tuple[Floats, Floats]:
-    ones, others = vector(candidate), vector(baseline)
-    if len(ones) != len(others):
-        raise ValueError(f"{len(ones)} values and {len(others)} of the baseline")
-    return ones, others
-
-
-def _width(ones: Floats, others: Floats, bounds: tuple[float, float] | None) -> float | None:
+def _width(candidate: ArrayLike, baseline: ArrayLike, bounds: tuple[float, float] | None) -> float | None:
+    """Return how far two values can be apart, None if there is no limit."""
     import numpy as np
 
+    ones, others = vector(candidate), vector(baseline)
     if bounds is None:
         return 1.0 if all(bool(np.isin(side, (0.0, 1.0)).all()) for side in (ones, others)) else None
     least, greatest = bounds
@@ -251,10 +253,3 @@ def _width(ones: Floats, others: Floats, bounds: tuple[float, float] | None) -> 
         if bool((side < least).any() or (side > greatest).any()):
             raise ValueError(f"values must lie within {bounds}")
     return greatest - least
-
-
-def _scale(ones: Floats, others: Floats, weights: Floats | None = None) -> float:
-    import numpy as np
-
-    largest = max(float(np.abs(ones).max()), float(np.abs(others).max()))
-    return largest if weights is None else largest / float(weights.max())

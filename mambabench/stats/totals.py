@@ -29,7 +29,7 @@ MOST_FLIPPED = 16
 _ROUNDING = 1e-12
 """Sums this close to the observed one, relative to the sizes of the totals, count as equal to it."""
 _NO_SPREAD = 1e-14
-"""Deviations this small, relative to the values that were subtracted, are rounding."""
+"""Differences and deviations this small, relative to the values that were subtracted, are rounding."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ class Totals:
         apart = float(np.abs(self.sums - ratio * self.sizes).max())
         if apart <= _NO_SPREAD * max(scale, abs(ratio)) * float(self.sizes.max()):
             return None
-        return jackknife_error(self.sums, self.sizes) or None
+        with np.errstate(over="ignore", under="ignore"):
+            return jackknife_error(self.sums, self.sizes) or None
 
     def degrees_of_freedom(self) -> float:
         """Return the degrees of freedom of `error`, by Satterthwaite, were all items alike and independent.
@@ -166,6 +167,7 @@ class Totals:
         k = len(nonzero)
         if k == 0 or not bool(np.isfinite(nonzero).all()):
             return 1.0
+        nonzero = nonzero / np.abs(nonzero).max()
         sizes = np.abs(nonzero)
         if bool((sizes == sizes[0]).all()):
             fewer = min(int((nonzero > 0).sum()), int((nonzero < 0).sum()))
@@ -178,6 +180,24 @@ class Totals:
             sums = np.concatenate([sums - size, sums + size])
         least = abs(float(nonzero.sum())) - _ROUNDING * float(sizes.sum())
         return float((np.abs(sums) >= least).mean())
+
+
+def differences(candidate: ArrayLike, baseline: ArrayLike) -> tuple[Floats, float]:
+    """Return candidate minus baseline, [n], and the largest value of either; 0 where only rounding differs.
+
+    Raises:
+        ValueError: no values, or not as many of both.
+    """
+    import numpy as np
+
+    ones, others = vector(candidate), vector(baseline)
+    if len(ones) != len(others):
+        raise ValueError(f"{len(ones)} values and {len(others)} of the baseline")
+    largest = np.maximum(np.abs(ones), np.abs(others))
+    with np.errstate(invalid="ignore", over="ignore"):
+        apart = ones - others
+        apart[np.isfinite(largest) & (np.abs(apart) <= _NO_SPREAD * largest)] = 0.0
+    return apart, float(largest.max())
 
 
 def vector(values: ArrayLike) -> Floats:

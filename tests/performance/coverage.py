@@ -17,11 +17,12 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from performance import coverage_binary, tables
+from performance import coverage_binary, coverage_means, tables
 from performance.coverage_rows import Section
 
 SECTIONS: dict[str, Section] = {
     **coverage_binary.SECTIONS,
+    **coverage_means.SECTIONS,
 }
 
 
