@@ -52,7 +52,7 @@ def main() -> None:
         sides.append(f"{label}={run}")
     print(mambabench("compare", *sides), flush=True)
     compared = json.loads(mambabench("compare", *sides, "--json"))
-    print_order(compared["comparison"])
+    print_order(compared)
 
 
 def make_checkpoints(gguf: Path, work: Path) -> None:
