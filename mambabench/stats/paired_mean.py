@@ -51,10 +51,10 @@ def mean_effect(
 
     Simulated, Student's covers 93.5 to 96.5% from 100 items of normal, exponential or heavy-tailed (t on 3
     degrees of freedom) differences, also if half of them are 0. It covers less where few items say all: 91%
-    of 100 if 80% are 0 and the others exponential with one sign, 74% if they are log-normal with sigma 2
-    (`tests/performance/coverage.py --section mean-t`). The tests' level is kept wherever the sides differ by
-    chance alone; differences whose mean is 0 but whose tails are unlike (exponential minus 1) are found in
-    10% of the cases with 10 items and in 6% with 100.
+    of 100 if 80% are 0 and the others exponential with one sign, 74% if they are log-normal with sigma 2. The
+    test keeps its level wherever sides differ by chance alone; differences whose mean is 0 but whose tails
+    are unlike (exponential minus 1) are found in 10% of the cases with 10 items and in 6% with 100
+    (`tests/performance/coverage.py`, sections mean-t and mean-test).
 
     Args:
         candidate: [n], one value an item.
