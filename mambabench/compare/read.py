@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _BATCH_ROWS: Final = 2_000
 _KEPT: Final = ("doc_id", "doc_hash", "target_hash", "filter", "target", "resps")
+_DIGESTED: Final = ("prompt_hash", "arguments", "doc")
 _SHARED_FIELDS: Final = ("passage", "article", "paragraph", "story", "context", "background", "document")
 """Fields of documents by which questions are told to be about the same text."""
 _RELATIVE: Final = 1e-6
@@ -120,11 +121,11 @@ def _rows(path: Path, cluster: str) -> Iterator[Row]:
             is_json = {
                 f.name for f in file.schema_arrow if f.name in metrics and f.metadata == {b"type": b"json"}
             }
+            _check_columns(names)
             first = True
-            for batch in file.iter_batches(
-                _BATCH_ROWS, columns=[*_KEPT, "prompt_hash", "arguments", "doc", *metrics]
-            ):
+            for batch in file.iter_batches(_BATCH_ROWS, columns=[*_KEPT, *_DIGESTED, *metrics]):
                 for row in batch.to_pylist():
+                    _check_id(row["doc_id"])
                     document = row.pop("doc")
                     if first:
                         field, first = _shared_field(document, cluster), False
@@ -143,6 +144,18 @@ def _rows(path: Path, cluster: str) -> Iterator[Row]:
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StoreError(f"cannot read the samples in {path}: {reason}", hint=_REMEDY) from error
+
+
+def _check_columns(names: Sequence[str]) -> None:
+    # pyarrow leaves out those that are not there without a word.
+    for name in (*_KEPT, *_DIGESTED):
+        if name not in names:
+            raise ValueError(f"it has no column {name}")
+
+
+def _check_id(doc_id: object) -> None:
+    if not isinstance(doc_id, int):
+        raise TypeError(f"a doc_id is {doc_id!r:.40}, which is no number")
 
 
 def _shared_field(document: str | None, cluster: str) -> str | None:

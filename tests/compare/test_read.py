@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scored_runs import Samples, accuracy, choice_samples, drawn, stored_run, task_record
 
@@ -141,6 +143,26 @@ class TestMeasures:
         path = next((run / "samples").iterdir())
         path.write_bytes(path.read_bytes()[:-200])
         with pytest.raises(StoreError, match="cannot read the samples"):
+            read(run)
+
+    @pytest.mark.parametrize(
+        ("column", "values", "words"),
+        [
+            *((c, None, f"no column {c}") for c in ("doc_id", "target", "resps", "arguments", "filter")),
+            ("doc_id", [0, 1, None, 3], "a doc_id is None"),
+            ("doc_id", ["0", "1", "2", "3"], "a doc_id is '0'"),
+            ("arguments", ["[]", "{", "[]", "[]"], "cannot read the samples"),
+        ],
+    )
+    def test_columns_that_are_not_as_they_were_written_are_refused(
+        self, tmp_path: Path, column: str, values: list[Any] | None, words: str
+    ) -> None:
+        run = one_task(tmp_path, choice_samples(*drawn(4)))
+        (path,) = (run / "samples").iterdir()
+        table = pq.read_table(path)
+        other = table.drop_columns([column])
+        pq.write_table(other if values is None else other.append_column(column, pa.array(values)), path)
+        with pytest.raises(StoreError, match=words):
             read(run)
 
     def test_samples_of_something_else_are_refused(self, tmp_path: Path) -> None:
