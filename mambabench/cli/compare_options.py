@@ -30,6 +30,12 @@ from mambabench.cli.run_options import (
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _AMOUNT: Final = re.compile(r"(\d+\.?\d*|\.\d+)\s*(pt|%|nats?)?", re.IGNORECASE)
+_LEAST_AMOUNT: Final = 1e-6
+"""Less needs more items than a number can count."""
+_LEAST_ALPHA: Final = 1e-12
+"""One minus half of less is one."""
+_MOST_REPLICATES: Final = 1_000_000
+"""More move no digit that is shown, and take gigabytes."""
 _MARGINS: Final = {"": "margin_points", "pt": "margin_points", "%": "margin_percent", "nat": "margin_nats"}
 ASKED: Final = (
     "suite", "tasks", "num_fewshot", "limit", "apply_chat_template", "system_instruction",
@@ -77,12 +83,31 @@ def points(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
     return number
 
 
+def replicates(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    """Parse a number of resamples.
+
+    Raises:
+        UsageError: for another text, or more than move any digit that is shown.
+    """
+    from mambabench.errors import UsageError
+
+    number = positive_int(ctx, param, value)
+    if number is None or number > _MOST_REPLICATES:
+        raise UsageError(
+            f"--replicates '{value:.40}' is more than {_MOST_REPLICATES:,}",
+            hint="Those move no digit that is shown; 10,000 are usual.",
+        )
+    return number
+
+
 def _amount(text: str, option: str, example: str) -> tuple[float, str]:
     from mambabench.errors import UsageError
 
     match = _AMOUNT.fullmatch(text.strip())
     if match is None or float(match[1]) == 0:
         raise UsageError(f"{option} '{text}' is no amount above 0", hint=f"Write {example}.")
+    if float(match[1]) < _LEAST_AMOUNT:
+        raise UsageError(f"{option} '{text:.40}' is less than any test shows", hint=f"Write {example}.")
     return float(match[1]), (match[2] or "").lower().removesuffix("s")
 
 
@@ -95,8 +120,8 @@ def statistics_options(command: _F) -> _F:
             help="For many tests. holm: errors in all; bh: share of false findings (Benjamini-Hochberg).",
         ),
         click.option(
-            "--alpha", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.05,
-            show_default=True, help="Chance of a false finding.",
+            "--alpha", type=click.FloatRange(_LEAST_ALPHA, 0.5), default=0.05, show_default=True,
+            help="Chance of a false finding.",
         ),
         click.option(
             "--margin", "margins", multiple=True, callback=margins, metavar="1pt|1%|0.01nats",
@@ -112,7 +137,7 @@ def statistics_options(command: _F) -> _F:
             show_default=True, help="Chance of showing a true difference, where that is spoken of.",
         ),
         click.option(
-            "--replicates", callback=positive_int, default="10000", show_default=True, metavar="N",
+            "--replicates", callback=replicates, default="10000", show_default=True, metavar="N",
             help="Resamples of a bootstrap.",
         ),
         click.option(
