@@ -91,6 +91,8 @@ def test_without_a_mean_the_verdicts_are_counted() -> None:
     # A whole that is not of single items says so.
     mixed = replace(shown, overall=(overall("tuned", found, paired=False),))
     assert verdicts(mixed)[0][1].endswith("; not all tasks item by item.")
+    totals = replace(mixed, contrasts=tuple(replace(c, paired=False) for c in found))
+    assert verdicts(totals)[0][1].endswith("; by totals only, no task item by item.")
 
 
 def test_a_row_holds_the_contrast() -> None:
@@ -223,8 +225,9 @@ def test_categories_that_moved_are_few_and_named() -> None:
     assert all(not c.low <= 0 <= c.high for c in found)
     text = as_text(shown)
     assert sum("answer length" in line for line in text.splitlines()) <= 8
-    assert f"{len(found)} of 48 categories have an interval without 0; of so many about 2" in text
-    assert "0 of 4 categories" in as_text(comparison(1, {"tuned": 0.0}))
+    assert f"{len(found)} of 48 categories have an interval without 0; of so many about 2 or fewer" in text
+    few = as_text(comparison(1, {"tuned": 0.0}))
+    assert "0 of 4 categories have an interval without 0; of so few hardly one would by chance alone." in few
 
 
 def test_examples_show_what_was_asked_and_answered() -> None:
@@ -311,6 +314,10 @@ def test_other_figures_are_written_for_people() -> None:
         "61.8%", "12.35", "1.00e+06", "0.9123",
     ]  # fmt: skip
     assert interval(-1.0, None, "pt") == ""
+    # Ends that leave 0 out, and are written with a digit that says so.
+    assert interval(0.0133, 41.9, "pt") == "+0.01 to +41.9"
+    assert interval(-7.0, -0.04, "pt") == "-7.0 to -0.04"
+    assert [interval(end, 3.0, "pt") for end in (0.0, -1e-16)] == ["0.0 to +3.0"] * 2
     assert [amount(1.0, "pt"), amount(0.01, "nats"), amount(0.004, "pt"), amount(10.0, "pt")] == [
         "1 point", "0.01 nats", "0.004 points", "10 points",
     ]  # fmt: skip

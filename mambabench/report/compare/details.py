@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _MOST_CATEGORIES = 8
 _MOST_CALIBRATED = 8
+_SHARE_BY_CHANCE = 0.05
 _LONGEST_NAME = 24
 _LEAST_TEXT = 24
 _LONGEST_ANSWER = 48
@@ -88,10 +89,13 @@ def _categories(console: Console, comparison: Comparison) -> None:
         if left_out:
             console.print(no_room(left_out), style="dim")
     n_left = len(found) - len(shown)
+    # Exact intervals of few items leave 0 out in less than 5% of the cases.
+    by_chance = round(_SHARE_BY_CHANCE * n_all)
+    expected = f"of so many about {by_chance:,} or fewer" if by_chance else "of so few hardly one"
     more = f" {n_left:,} more are not shown." if n_left > 0 else ""
     console.print(
-        f"{len(found):,} of {plural(n_all, 'category', 'categories')} have an interval without 0; of so many "
-        f"about {max(1, round(0.05 * n_all)):,} would by chance alone.{more}",
+        f"{len(found):,} of {plural(n_all, 'category', 'categories')} have an interval without 0; {expected} "
+        f"would by chance alone.{more}",
         style="dim",
     )
 
@@ -168,7 +172,9 @@ def _calibrations(console: Console, comparison: Comparison) -> None:
         by_task.setdefault(one.task, {})[one.side] = one
     shown = sorted(by_task, key=lambda task: -_spread(by_task[task].values()))[:_MOST_CALIBRATED]
     _heading(
-        console, "Calibration: mean distance of confidence and accuracy (95%), then confidence - accuracy"
+        console,
+        "Calibration: mean distance of confidence and accuracy less what noise adds (95%), then confidence - "
+        "accuracy as it is",
     )
     columns = [(shortened(side, _LONGEST_NAME), side) for side in sides]
 

@@ -20,6 +20,8 @@ _DECIMALS = {"pt": 1, "%": 1, "bits/byte": 4, "nats": 3}
 _FINE = 0.5
 """Half a width of an interval, in points or percent, below which a second decimal says something."""
 _LARGEST_WRITTEN_OUT = 1e5
+_NOTHING = 1e-9
+"""Share of an interval's width that is taken for rounding."""
 _SPACE = re.compile(r"\s+")
 _UNITS = {"pt": ("point", "points"), "nats": ("nat", "nats")}
 
@@ -89,7 +91,15 @@ def interval(low: float | None, high: float | None, unit: str) -> str:
     """Return the ends of an interval; empty where the items determine none."""
     if low is None or high is None or math.isnan(low) or math.isnan(high):
         return ""
-    return f"{signed(low, unit, high - low)} to {signed(high, unit, high - low)}"
+    return f"{_end(low, unit, high - low)} to {_end(high, unit, high - low)}"
+
+
+def _end(number: float, unit: str, width: float) -> str:
+    text = signed(number, unit, width)
+    if text.strip("0.") or abs(number) <= _NOTHING * width:
+        return text
+    # Which side of 0 an end is on must show, however near it is.
+    return f"{number:+.1g}"
 
 
 def p_value(number: float | None) -> str:

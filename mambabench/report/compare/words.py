@@ -155,7 +155,13 @@ def _overall(overall: Overall, baseline: str, comparison: Comparison) -> str:
         f"{overall.candidate} {how}: {signed(overall.difference, 'pt', width)} points on average over "
         f"{plural(overall.n_tasks, 'task')} (95% {ends}), {p_words(overall.p_adjusted)}"
     )
-    return f"{sentence}." if overall.paired else f"{sentence}; not all tasks item by item."
+    if overall.paired:
+        return f"{sentence}."
+    own = [c for c in comparison.contrasts if c.candidate == overall.candidate and c.unit == "%"]
+    how = (
+        "not all tasks item by item" if any(c.paired for c in own) else "by totals only, no task item by item"
+    )
+    return f"{sentence}; {how}."
 
 
 def _relation(verdict: Verdict, within: bool, baseline: str, margin: str) -> str:
