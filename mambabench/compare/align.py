@@ -18,6 +18,7 @@ from mambabench.compare.asked import (
     asked_of,
     check_settings,
     common_members,
+    cut_totals,
     left_out,
     total_of,
 )
@@ -85,6 +86,7 @@ def aligned_tasks(
             hint="Evaluate them on the same suite.",
         )
     _check_cluster_field(tasks, options)
+    remarks += cut_totals([total.task for total in totals], asked, sides)
     return tasks, totals, remarks
 
 

@@ -99,15 +99,55 @@ def _all_metrics(cells: Mapping[str, CellRecord]) -> tuple[str, ...]:
 
 
 def left_out(sides: Sequence[Side], asked: Sequence[Mapping[str, Asked]], common: Sequence[str]) -> list[str]:
-    """Say which tasks only some sides have."""
+    """Say which tasks only some sides have, and which sides lack them."""
     remarks = []
     for side, mine in zip(sides, asked, strict=True):
         rest = [name for name in mine if name not in common]
         if rest:
-            more = f" and {len(rest) - _MOST_NAMED} more" if len(rest) > _MOST_NAMED else ""
-            listed = ", ".join(rest[:_MOST_NAMED]) + more
-            remarks.append(f"left out, since not all sides have it: {listed} of {side.label}")
+            without = [
+                s.label
+                for s, other in zip(sides, asked, strict=True)
+                if any(name not in other for name in rest)
+            ]
+            why = (
+                f"{without[0]} does not have it"
+                if len(without) == 1
+                else f"not all of {', '.join(without)} have it"
+            )
+            remarks.append(f"left out, since {why}: {_some(rest)} of {side.label}")
     return remarks
+
+
+def cut_totals(
+    names: Sequence[str], asked: Sequence[Mapping[str, Asked]], sides: Sequence[Side]
+) -> list[str]:
+    """Say which values that are compared by themselves are over a part of the task's items.
+
+    Args:
+        names: tasks that are compared by their values.
+        asked: of each side, by task.
+        sides: in the same order.
+    """
+    remarks = []
+    for mine, side in zip(asked, sides, strict=True):
+        tasks = [(name, cell.task) for name in names for cell in mine[name].cells.values() if cell.partial]
+        counts = [
+            f"{name} {task.n_docs:,} of {task.n_docs_total:,}"
+            if 0 < task.n_docs < task.n_docs_total
+            else f"{name} {task.n_docs:,}"
+            for name, task in tasks
+        ]
+        if counts:
+            remarks.append(
+                f"PARTIAL: values of {side.label} are over a part of the items, which can be easier or "
+                f"harder: {_some(counts)}"
+            )
+    return remarks
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def common_members(name: str, mine: Sequence[Asked], sides: Sequence[Side]) -> tuple[list[str], list[str]]:

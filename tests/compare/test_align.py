@@ -166,9 +166,12 @@ class TestTasks:
         assert [t.task for t in tasks] == ["arc_easy"]
         assert totals == []
         assert remarks == [
-            "left out, since not all sides have it: piqa of base",
-            "left out, since not all sides have it: sciq of tuned",
+            "left out, since tuned does not have it: piqa of base",
+            "left out, since base does not have it: sciq of tuned",
         ]
+        third = stored_run(tmp_path / "c", "other", {"arc_easy": samples})
+        _, _, remarks = aligned_tasks(sides(first, second, third), CompareOptions())
+        assert remarks[0] == "left out, since not all of tuned, other have it: piqa of base"
 
     def test_without_items_on_one_side_only_totals_are_there(self, tmp_path: Path) -> None:
         samples = choice_samples(*drawn(10))
@@ -182,6 +185,24 @@ class TestTasks:
         tasks, (total,), _ = aligned_tasks(found, CompareOptions())
         assert tasks == []
         assert [records[0].value for records in total.sides] == [accuracy(samples).value] * 2
+
+    def test_totals_over_a_part_of_the_items_say_so(self, tmp_path: Path) -> None:
+        samples = choice_samples(*drawn(10))
+        first = stored_run(
+            tmp_path / "a", "base", {"arc_easy": samples[:4], "piqa": samples},
+            records={"arc_easy": task_record("arc_easy", 4, n_docs_total=10)},
+        )  # fmt: skip
+        values: dict[str, Any] = {"arc_easy": [accuracy(samples)], "piqa": [accuracy(samples)]}
+        second = stored_run(
+            tmp_path / "b", "tuned", {"arc_easy": [], "piqa": []}, metrics=values,
+            records={name: task_record(name, 10) for name in values},
+        )  # fmt: skip
+        _, totals, remarks = aligned_tasks(sides(first, second), CompareOptions())
+        assert [t.task for t in totals] == ["arc_easy", "piqa"]
+        assert remarks == [
+            "PARTIAL: values of base are over a part of the items, which can be easier or harder: "
+            "arc_easy 4 of 10"
+        ]
 
     def test_members_of_a_group_are_pooled_and_are_its_clusters(self, tmp_path: Path) -> None:
         names = [f"mmlu_{i}" for i in range(12)]
