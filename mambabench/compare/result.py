@@ -237,7 +237,8 @@ class Calibration:
     accuracy: float
     mean_confidence: float
     error: float
-    """Expected calibration error: mean distance of accuracy and confidence over the bins, by items."""
+    """Expected calibration error: mean distance of accuracy and confidence over the bins, by items, less what
+    noise adds. It can be below the distance of all items' accuracy and confidence, which has its noise."""
     low: float
     high: float
     """95% interval of the error."""

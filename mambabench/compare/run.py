@@ -209,7 +209,8 @@ def _without_items(baseline: Side, candidates: Sequence[Side]) -> list[str]:
         return []
     has = "has" if len(without) == 1 else "have"
     return [
-        f"{_listed(without)} {has} no items: pairing the same ones makes errors two to three times smaller"
+        f"{_listed(without)} {has} no items: pairing the same ones makes errors smaller, several times so "
+        "for models that are alike"
     ]
 
 

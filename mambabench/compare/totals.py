@@ -1,4 +1,4 @@
-"""Comparing what only values are known of: nothing is paired, so that errors are two to three times larger.
+"""Comparing what only values are known of: nothing is paired, so that errors are larger.
 
 Counts of right items are compared as counts. Of everything else the error is had back from the interval that
 came with the value; half of one of Student's at few items is more than 1.96 errors, which is the safe side.

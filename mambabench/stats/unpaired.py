@@ -1,6 +1,7 @@
 """Differences where only totals are known: two proportions, or two figures with their standard errors.
 
-Without the items of both sides nothing cancels: errors are two to three times those of pairs.
+Without the items of both sides nothing cancels: errors are larger than those of pairs, the more so the more
+alike the models are.
 
 >>> effect = unpaired_binary(30, 50, 20, 50)
 >>> round(effect.low, 3), round(effect.difference, 3), round(effect.high, 3), effect.interval_method
