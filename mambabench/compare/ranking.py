@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from mambabench.compare.contrasts import weighs_by_size
 from mambabench.compare.result import CompareOptions, Rank, Ranking
 from mambabench.errors import UsageError
 from mambabench.stats.ranking import MIN_CLUSTERS, bradley_terry
@@ -97,6 +98,12 @@ def _method(tasks: Sequence[AlignedTask], replicates: int, alpha: float) -> str:
         "Groups: sides share one where their order is not settled, judged by random signs of the same units, "
         f"{100 * alpha:g}% for the largest difference of all pairs.",
     ]
+    averaged = [t.label for t in tasks if len(t.members) > 1 and not weighs_by_size(t.task)]
+    if averaged:
+        sentences.insert(
+            1,
+            f"The items of {', '.join(averaged)} are pooled, while its accuracy averages that of its parts.",
+        )
     few = [task.label for task in tasks if _n_clusters(task) < min(task.n, MIN_CLUSTERS)]
     if few:
         sentences.append(f"No intervals: fewer than {MIN_CLUSTERS} groups of items in {', '.join(few)}.")

@@ -52,6 +52,15 @@ def test_every_task_counts_the_same() -> None:
     assert pooled.strengths[0] > pooled.strengths[1]
 
 
+def test_a_group_that_averages_its_parts_is_said_to_be_pooled() -> None:
+    member_of = np.repeat([0, 1], [20, 40])
+    task = right(60, [0.4, 0.6], task="blimp", label="BLiMP", members=("blimp_a", "blimp_b"))
+    averaged = replace(task, member_of=member_of)
+    pooled = replace(averaged, task="mmlu", label="MMLU")
+    method = rank([averaged, pooled], ["base", "tuned"], OPTIONS).method
+    assert "The items of BLiMP are pooled, while its accuracy averages that of its parts." in method
+
+
 def test_equal_sides_keep_the_order_given() -> None:
     task = right(300, [0.5])
     same = replace(task, sides=task.sides * 4)
