@@ -111,7 +111,7 @@ def test_rows_say_what_they_are_not() -> None:
     )
     text = as_text(unpaired)
     assert "500 / 400" in text
-    assert "not distinguishable (unpaired)" in text
+    assert f"{unpaired.title}, unpaired" in text.splitlines()
     assert "won/lost" not in text
     assert "Compared by totals only, without single items, which shows less: HellaSwag." in text
     assert "equivalent within ±1 pt" in as_text(only(verdict="equivalent"))

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from mambabench.report.compare import details
-from mambabench.report.compare.format import harmless, interval, p_value, shortened, signed, value
+from mambabench.report.compare.format import harmless, interval, p_value, signed, value
+from mambabench.report.compare.names import apart
 from mambabench.report.compare.words import corrections, limits, sensitivity, tallies, verdict_text, verdicts
 from mambabench.report.console import console_on, fitting, no_room
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _WIDTH_OF_FILES = 160
 _LONGEST_NAMES = (28, 14)
+_MOST_ROWS = 96
+"""Of a table below the first one."""
 _STYLE: dict[Verdict, str] = {
     "better": "bold green",
     "worse": "bold red",
@@ -76,7 +79,11 @@ def render(comparison: Comparison, stream: TextIO | None = None) -> None:
     for name, title in _TITLES.items():
         if title and families[name]:
             console.print()
-            _table(console, comparison, families[name], title)
+            chosen = _telling(families[name], len(comparison.candidates))
+            _table(console, comparison, chosen, title)
+            if len(chosen) < len(families[name]):
+                n_tasks = len({c.task for c in families[name]})
+                console.print(f"Of {n_tasks} tasks those that tell most; `--json` has all.", style="dim")
     details.render(console, comparison)
 
 
@@ -87,17 +94,30 @@ def as_text(comparison: Comparison) -> str:
     return stream.getvalue()
 
 
+def _telling(contrasts: Sequence[Contrast], n_candidates: int) -> Sequence[Contrast]:
+    """Return the contrasts of the tasks with the smallest p-values, in their order, as many as have room."""
+    least: dict[str, float] = {}
+    for c in contrasts:
+        least[c.task] = min(least.get(c.task, 1.0), 1.0 if c.p_value is None else c.p_value)
+    measures = -(-len(contrasts) // (len(least) * n_candidates))
+    most = max(1, _MOST_ROWS // (measures * n_candidates))
+    shown = set(sorted(least, key=lambda task: least[task])[:most])
+    return [c for c in contrasts if c.task in shown]
+
+
 def _table(console: Console, comparison: Comparison, contrasts: Sequence[Contrast], title: str) -> None:
     from rich.text import Text
 
-    console.print(Text(title, style="bold"), soft_wrap=True)
+    # What holds for all rows stands once.
+    unpaired = all(not c.paired for c in contrasts)
+    console.print(Text(f"{title}, unpaired" if unpaired else title, style="bold"), soft_wrap=True)
     baseline, candidate = _value_names(comparison)
     one_measure = len({(c.task, c.measure) for c in contrasts}) == len({c.task for c in contrasts})
     # Where a task has several measures, rows without them could not be told apart.
     dropped = (*_DROPPED_FIRST, *(["metric"] if one_measure else []), candidate, baseline, "p adj.")
     drawn, _, left_out = fitting(
         console,
-        _columns(comparison, contrasts),
+        _columns(comparison, contrasts, unpaired=unpaired),
         dropped,
         lambda columns, narrow: _drawn(contrasts, columns, baseline, narrow),
     )
@@ -106,7 +126,7 @@ def _table(console: Console, comparison: Comparison, contrasts: Sequence[Contras
         console.print(no_room(left_out), style="dim")
 
 
-def _columns(comparison: Comparison, contrasts: Sequence[Contrast]) -> list[Column]:
+def _columns(comparison: Comparison, contrasts: Sequence[Contrast], *, unpaired: bool) -> list[Column]:
     several = len(comparison.candidates) > 1
     baseline, candidate = _value_names(comparison)
     columns: list[Column] = [
@@ -120,7 +140,7 @@ def _columns(comparison: Comparison, contrasts: Sequence[Contrast]) -> list[Colu
         ("won/lost", lambda c: "" if c.n_won is None else f"{c.n_won:,}/{c.n_lost:,}"),
         ("p adj.", lambda c: p_value(c.p_adjusted)),
         (_SHOWABLE, _showable),
-        ("verdict", _verdict),
+        ("verdict", lambda c: _verdict(c, marked=not (c.paired or unpaired))),
     ]
     if len({c.measure for c in contrasts}) == 1:
         columns = [c for c in columns if c[0] != "metric"]
@@ -142,12 +162,18 @@ def _drawn(contrasts: Sequence[Contrast], columns: Sequence[Column], baseline: s
     from rich import box
     from rich.table import Table
 
-    letters = _LONGEST_NAMES[narrow]
+    letters, most = _LONGEST_NAMES[narrow], _LONGEST_NAMES[0]
+    tasks = apart((c.label for c in contrasts), letters, most)
+    cut = {
+        "metric": apart((c.measure for c in contrasts), letters, most),
+        "candidate": apart((c.candidate for c in contrasts), letters, most),
+    }
+    headers = apart((name for name, _ in columns), letters, most)
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0) if narrow else (0, 1))
     drawn.add_column("task", no_wrap=True)
     for name, _ in columns:
         words = name in ("metric", "candidate", "verdict")
-        header = shortened(name, letters)
+        header = headers[name]
         if narrow and name not in _NAMES:
             header = textwrap.fill(header, _NARROW_HEADER)
         drawn.add_column(header, justify="left" if words else "right", no_wrap=True)
@@ -161,10 +187,10 @@ def _drawn(contrasts: Sequence[Contrast], columns: Sequence[Column], baseline: s
             row = ["" if gone else shown for gone, shown in zip(drop, row, strict=True)]
         task = "" if before is not None and before.task == contrast.task else contrast.label
         row = [
-            shortened(shown, letters) if isinstance(shown, str) and name in ("metric", "candidate") else shown
+            cut[name].get(shown, shown) if isinstance(shown, str) and name in cut else shown
             for (name, _), shown in zip(columns, row, strict=True)
         ]
-        drawn.add_row(shortened(task, letters), *row)
+        drawn.add_row(tasks.get(task, ""), *row)
         before = contrast
     return drawn
 
@@ -190,8 +216,8 @@ def _showable(contrast: Contrast) -> str:
     return signed(contrast.detectable, contrast.effect_unit).lstrip("+")
 
 
-def _verdict(contrast: Contrast) -> Text:
+def _verdict(contrast: Contrast, *, marked: bool) -> Text:
     from rich.text import Text
 
     text = verdict_text(contrast)
-    return Text(text if contrast.paired else f"{text} (unpaired)", style=_STYLE[contrast.verdict])
+    return Text(f"{text} (unpaired)" if marked else text, style=_STYLE[contrast.verdict])
