@@ -109,7 +109,7 @@ def _by_series(sides: Sequence[Side], known: Mapping[str, Stepped]) -> dict[str,
             raise UsageError(
                 f"{members[place.step].label} and {side.label} are both step {place.step:,}"
                 + (f" of {series}" if series else ""),
-                hint="Leave one out, or tell them apart by labels: A@step500=RUN B@step500=RUN.",
+                hint="Leave one out, or tell them apart by labels: a-step500=RUN b-step500=RUN.",
             )
         members[place.step] = side
     return found

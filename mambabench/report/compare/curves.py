@@ -28,7 +28,8 @@ def words(curves: Curves) -> list[str]:
         mine = [c for c in curves.curves if c.series == series]
         if mine:
             said += curve_words(mine[0], curves)
-            said += [late for c in mine[1:] if c.headline and (late := _past_best(c))]
+            late = [c for c in mine[1:] if c.headline and _is_past_best(c)]
+            said += [_also_past_best(late)] if late else []
     return [*said, *caveats(curves)]
 
 
@@ -79,8 +80,11 @@ def caveats(curves: Curves) -> list[str]:
 
 def name(curve: Curve) -> str:
     """Return series, task and metric."""
-    what = curve.label if curve.label == curve.metric else f"{curve.label} {curve.metric}"
-    return f"{curve.series}, {what}" if curve.series else what
+    return f"{curve.series}, {_what(curve)}" if curve.series else _what(curve)
+
+
+def _what(curve: Curve) -> str:
+    return curve.label if curve.label == curve.metric else f"{curve.label} {curve.metric}"
 
 
 def luck_text(curve: Curve) -> str:
@@ -131,15 +135,31 @@ def _contenders(curve: Curve, curves: Curves) -> str:
     return f"{count} {verb}{since}."
 
 
+def _is_past_best(curve: Curve) -> bool:
+    return curve.points[-1].contender is False
+
+
 def _past_best(curve: Curve) -> str:
     """Say so where the last step is worse than the best by more than noise."""
-    last = curve.points[-1]
-    if last.contender is not False:
+    if not _is_past_best(curve):
         return ""
     return (
-        f"{name(curve)} is past its best: step {last.step:,} is worse than step {curve.best.step:,} by more "
-        f"than noise ({value(last.value, curve.unit)} against {value(curve.best.value, curve.unit)})."
+        f"The last step is past the best: step {curve.points[-1].step:,} is worse than step "
+        f"{curve.best.step:,} by more than noise."
     )
+
+
+def _also_past_best(curves: Sequence[Curve]) -> str:
+    """Say of which tasks the last step is worse than the best one."""
+    each = [
+        f"{_what(c)} ({value(c.points[-1].value, c.unit)} against {value(c.best.value, c.unit)} at step "
+        f"{c.best.step:,})"
+        for c in curves[:_MOST_NAMED]
+    ]
+    if len(curves) > _MOST_NAMED:
+        each.append(f"{len(curves) - _MOST_NAMED} more")
+    where = f"{curves[0].series} at" if curves[0].series else "At"
+    return f"{where} the last step is worse than its best by more than noise in {listed(each)}."
 
 
 def _luck(curve: Curve) -> str:
