@@ -239,6 +239,10 @@ def test_examples_show_what_was_asked_and_answered() -> None:
         "tuned: 'is using wrap to wrap a pair of skis.'"
     )
     assert lines[place + 3].strip() == "log-likelihood of the right one -12.25 to -31.50"
+    # A text that is read as a whole has no right answer.
+    whole = shift(task="wikitext", change="shift", right_answer="", baseline_answer="", candidate_answer="")
+    changes = TaskChanges("tuned", "wikitext", "WikiText", 9, None, None, (), (), (whole,), ())
+    assert "\n      log-likelihood of all of it -12.25 to -31.50\n" in as_text(replace(only(), changes=(changes,)))
 
 
 HOSTILE = "[bold red]x[/] \x1b[2J\x1b]8;;http://e\x07 \u202e \ud800 \r\n\n\t$E=mc^2$ :smile: \x00 é 漢"

@@ -147,7 +147,8 @@ def _item(shift: Shift, label: str, baseline: str, width: int) -> list[str]:
         answers.append(f"{shortened(shift.candidate, _LONGEST_NAME)}: {_answer(shift.candidate_answer)}")
     old, new = shift.baseline_log_likelihood, shift.candidate_log_likelihood
     if old is not None and new is not None:
-        answers.append(f"log-likelihood of the right one {old:.2f} to {new:.2f}")
+        what = "the right one" if shift.right_answer else "all of it"
+        answers.append(f"log-likelihood of {what} {old:.2f} to {new:.2f}")
     lines = [f"{where}{shortened(shift.text, room, keep_end=True)}"]
     line = ""
     for part in answers:
