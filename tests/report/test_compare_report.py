@@ -242,7 +242,8 @@ def test_examples_show_what_was_asked_and_answered() -> None:
     # A text that is read as a whole has no right answer.
     whole = shift(task="wikitext", change="shift", right_answer="", baseline_answer="", candidate_answer="")
     changes = TaskChanges("tuned", "wikitext", "WikiText", 9, None, None, (), (), (whole,), ())
-    assert "\n      log-likelihood of all of it -12.25 to -31.50\n" in as_text(replace(only(), changes=(changes,)))
+    text = as_text(replace(only(), changes=(changes,)))
+    assert "\n      log-likelihood of all of it -12.25 to -31.50\n" in text
 
 
 HOSTILE = "[bold red]x[/] \x1b[2J\x1b]8;;http://e\x07 \u202e \ud800 \r\n\n\t$E=mc^2$ :smile: \x00 é 漢"
