@@ -51,6 +51,13 @@ def test_the_verdict_of_each_candidate_comes_first() -> None:
         f"(95% {worse.low:+.1f} to {worse.high:+.1f}), p < 0.001."
     )
     assert lines[3] == "  of 6 tasks: worse on 6"
+    # An interval without 0 beside a p-value of 0.07 wants an explanation.
+    adjusted = replace(worse, p_value=0.035, p_adjusted=0.07)
+    assert (
+        as_text(replace(shown, overall=(shown.overall[0], adjusted)))
+        .splitlines()[2]
+        .endswith("), adjusted p = 0.070.")
+    )
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def _verdict(comparison: Comparison, candidate: str) -> tuple[Verdict, str]:
         return "not tested", f"{candidate} was not compared with {baseline} on any task."
     if len(found) == 1:
         (only,) = found
-        p = "" if only.p_adjusted is None else f", {p_words(only.p_adjusted)}"
+        p = "" if only.p_adjusted is None else f", {_p_words(only.p_adjusted, only.p_value)}"
         what = f"{effect(only)} in {only.measure} of {only.label}"
         how = _relation(only.verdict, only.within_margin, baseline, amount(only.margin, only.effect_unit))
         return only.verdict, f"{candidate} {how}: {what}{p}."
@@ -153,7 +153,7 @@ def _overall(overall: Overall, baseline: str, comparison: Comparison) -> str:
     )
     sentence = (
         f"{overall.candidate} {how}: {signed(overall.difference, 'pt', width)} points on average over "
-        f"{plural(overall.n_tasks, 'task')} (95% {ends}), {p_words(overall.p_adjusted)}"
+        f"{plural(overall.n_tasks, 'task')} (95% {ends}), {_p_words(overall.p_adjusted, overall.p_value)}"
     )
     if overall.paired:
         return f"{sentence}."
@@ -162,6 +162,12 @@ def _overall(overall: Overall, baseline: str, comparison: Comparison) -> str:
         "not all tasks item by item" if any(c.paired for c in own) else "by totals only, no task item by item"
     )
     return f"{sentence}; {how}."
+
+
+def _p_words(adjusted: float, plain: float | None) -> str:
+    """Return a p-value, which an interval beside it need not agree with once it is adjusted."""
+    text = p_words(adjusted)
+    return text if plain is None or text == p_words(plain) else f"adjusted {text}"
 
 
 def _relation(verdict: Verdict, within: bool, baseline: str, margin: str) -> str:
