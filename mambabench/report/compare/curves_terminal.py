@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, TextIO
 
@@ -100,7 +101,7 @@ def _by_step(console: Console, curves: Sequence[Curve]) -> None:
     steps = sorted({p.step for c in curves for p in c.points})
     shown = shown_steps(steps, [c.best.step for c in curves], _MOST_STEPS)
     # The mean and the first tasks last.
-    columns = [(f"{shortened(c.label, _LONGEST_NAMES[1])}\n{c.metric}", c) for c in curves]
+    columns = [(f"{_wrapped(c.label)}\n{c.metric}", c) for c in curves]
     drawn, _, left_out = fitting(
         console,
         columns,
@@ -120,6 +121,10 @@ def _by_step(console: Console, curves: Sequence[Curve]) -> None:
     if left_out:
         console.print(no_room(left_out), style="dim")
     console.print()
+
+
+def _wrapped(label: str) -> str:
+    return textwrap.fill(shortened(label, _LONGEST_NAMES[0]), _LONGEST_NAMES[1], break_on_hyphens=False)
 
 
 def _steps_table(columns: Sequence[tuple[str, Curve]], steps: Sequence[int], *, n_with_ends: int) -> Table:
