@@ -77,3 +77,18 @@ def test_long_tables_below_the_first_keep_what_tells_most() -> None:
     assert "task150 " in table
     assert sum(line.startswith(" task") for line in table.splitlines()) == 97  # with its header
     assert "Of 200 tasks those that tell most; `--json` has all." in table
+
+
+def test_categories_and_calibration_name_tasks_apart() -> None:
+    shown = comparison(4, {"tuned": 9.0})
+    new = dict(zip(sorted({c.task for c in shown.changes}), SUBJECTS, strict=True))
+    text = as_text(
+        replace(
+            shown,
+            changes=tuple(replace(c, label=new[c.task]) for c in shown.changes),
+            calibrations=tuple(replace(c, label=new[c.task]) for c in shown.calibrations),
+        )
+    )
+    table = text[text.index("Calibration: ") :]
+    found = [line.split()[0] for line in table.splitlines() if line.startswith(" hend")]
+    assert len(found) == len(set(found)) == 4

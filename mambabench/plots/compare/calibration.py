@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mambabench.plots.speed.looks import GREY, Looks
 from mambabench.plots.speed.sheet import Sheet
-from mambabench.report.compare.format import harmless, shortened
+from mambabench.report.compare.format import harmless
+from mambabench.report.compare.names import apart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,14 +44,15 @@ def draw_calibration(comparison: Comparison) -> DescribedFigure | None:
     n_columns = next(columns for most, columns in _COLUMNS if len(by_task) <= most)
     inches = _INCHES[n_columns]
     sheet = Sheet(len(by_task), n_columns, height_inches=inches + 0.25, width_inches=inches + 0.15)
+    letters = round(11 * inches)
+    titles = apart((found[0].label for found in by_task.values()), letters)
     largest = max(b.n for one in comparison.calibrations for b in one.bins)
     for axes, found in zip(sheet.axes, by_task.values(), strict=True):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.9, linestyle=_DIAGONAL, zorder=1)
         for one in found:
             _draw(axes, looks, one, largest, inches)
-        axes.set_title(
-            shortened(found[0].label, round(11 * inches)), fontweight="bold", fontsize=9 if inches > 2 else 8
-        )
+        title = textwrap.fill(titles[found[0].label], letters)
+        axes.set_title(title, fontweight="bold", fontsize=9 if inches > 2 else 8)
         if len(by_task) <= _MOST_WITH_ERRORS:
             _write_errors(axes, looks, found)
         axes.set_xlim(0, 1)

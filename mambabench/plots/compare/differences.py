@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from mambabench.plots.speed.looks import GREY, Looks
 from mambabench.plots.speed.sheet import Sheet
 from mambabench.report.compare.format import amount, harmless, shortened
+from mambabench.report.compare.names import apart
 from mambabench.report.compare.words import verdicts
+from mambabench.report.speed.format import plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +30,11 @@ _MARK_INCHES = (0.15, 0.075)
 """Between the marks of a row."""
 _AROUND_INCHES = 0.75
 _MARKER_POINTS = (5.5, 3.2)
+_THIN_MARKERS = "PX"
+_THIN_SIZE = 1.5
+"""So much larger is a marker of which, hollow, nothing but its edge would be seen."""
 _LONGEST_LABEL = 34
+_LEAST_LABEL = 28
 _TALL_ROWS = 25
 _BAND = "#ececec"
 _AXIS = {
@@ -48,7 +54,8 @@ _TITLE = {
 def draw_differences(comparison: Comparison, unit: str) -> DescribedFigure | None:
     """Draw the differences in one unit; None where nothing was compared in it.
 
-    Accuracies are those that tables read first, with their mean over the tasks.
+    Accuracies are those that tables read first, with their mean over the tasks. All that is drawn gets better
+    in one direction: shares of which less is better stand in tables only, unless there are no others.
 
     Args:
         comparison: what to draw; tasks keep their order.
@@ -60,6 +67,9 @@ def draw_differences(comparison: Comparison, unit: str) -> DescribedFigure | Non
         found = _one_a_task(found)
     if not found:
         return None
+    higher = any(c.higher_is_better for c in found)
+    n_other = len({c.task for c in found if c.higher_is_better != higher})
+    found = [c for c in found if c.higher_is_better == higher]
     labels = [side.label for side in comparison.candidates]
     looks = Looks((comparison.baseline.label, *labels))
     rows = list(dict.fromkeys((c.task, c.measure) for c in found))
@@ -68,7 +78,6 @@ def draw_differences(comparison: Comparison, unit: str) -> DescribedFigure | Non
     pitch, step, marker_points = _spacing(n_rows, len(labels))
     sheet = Sheet(height_inches=_AROUND_INCHES + n_rows * pitch, width_inches=_WIDTH_INCHES)
     (axes,) = sheet.axes
-    higher = found[0].higher_is_better
     margin = found[0].margin
     # A ratio within the margin one way is within it the other way.
     low_margin = -margin / (1 + margin / 100) if unit == "%" else -margin
@@ -94,7 +103,7 @@ def draw_differences(comparison: Comparison, unit: str) -> DescribedFigure | Non
         )  # fmt: skip
     return sheet.finish(
         _TITLE.get(unit, "Differences from {}").format(shortened(comparison.baseline.label, 40)),
-        _subtitle(comparison, found, margin, unit),
+        _subtitle(comparison, found, margin, unit, n_other),
         [
             *looks.handles(labels, lines=False),
             looks.extra("no difference shown", marker="o", markerfacecolor="white", markersize=5),
@@ -128,17 +137,20 @@ def _spacing(n_rows: int, n_marks: int) -> tuple[float, float, float]:
 def _draw(
     axes: Axes, looks: Looks, label: str, marks: Sequence[tuple[float, Contrast | Overall]], points: float
 ) -> None:
-    colour = looks.colour(label)
+    colour, scale = looks.colour(label), points / _MARKER_POINTS[0]
+    size = points * (_THIN_SIZE if looks.marker(label) in _THIN_MARKERS else 1.0)
     for y, one in marks:
         ends = [e for e in (one.low, one.high) if e is not None and math.isfinite(e)]
         if len(ends) == 2:
-            axes.plot(ends, [y, y], color=colour, linewidth=1.5 * points / _MARKER_POINTS[0], zorder=2)
+            axes.plot(ends, [y, y], color=colour, linewidth=1.5 * scale, zorder=2)
     for shown in (True, False):
         part = [(one.difference, y) for y, one in marks if (one.verdict in ("better", "worse")) == shown]
         axes.plot(
             [x if x is not None else math.nan for x, _ in part], [y for _, y in part],
-            **{**looks.marker_style(label, hollow=not shown), "markersize": points}, linestyle="none",
-            label=f"_{'shown' if shown else 'hollow'} {label}", zorder=3,
+            **{
+                **looks.marker_style(label, hollow=not shown), "markersize": size,
+                "markeredgewidth": 1.3 * scale,
+            }, linestyle="none", label=f"_{'shown' if shown else 'hollow'} {label}", zorder=3,
         )  # fmt: skip
 
 
@@ -147,9 +159,10 @@ def _name_rows(
 ) -> None:
     several = len({measure for _, measure in rows}) > 1
     labels = {(c.task, c.measure): c.label for c in found}
-    names = [
-        shortened(f"{labels[row]} ({row[1]})" if several else labels[row], _LONGEST_LABEL) for row in rows
-    ]
+    measures = [f" ({measure})" if several else "" for _, measure in rows]
+    room = max(_LEAST_LABEL, _LONGEST_LABEL - max(map(len, measures)))
+    shown = apart(labels.values(), room)
+    names = [f"{shown[labels[row]]}{measure}" for row, measure in zip(rows, measures, strict=True)]
     if mean:
         names.append(f"mean of {comparison.overall[0].n_tasks} tasks")
         axes.axhline(len(rows) - 0.5, color="#bbbbbb", linewidth=0.8, linestyle=(0, (4, 3)))
@@ -185,19 +198,22 @@ def _limit(
         axes.invert_xaxis()
 
 
-def _subtitle(comparison: Comparison, found: Sequence[Contrast], margin: float, unit: str) -> str:
+def _subtitle(
+    comparison: Comparison, found: Sequence[Contrast], margin: float, unit: str, n_other: int
+) -> str:
     counts = sorted({c.n for c in found})
     items = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
     measures = list(dict.fromkeys(c.measure for c in found))
     partial = any(c.paired and c.n < c.n_total for c in found)
-    unpaired = any(not c.paired for c in found)
+    unpaired = sum(not c.paired for c in found)
     parts = [
         comparison.title,
         f"{measures[0]} of {items} items" if len(measures) == 1 else f"{items} items",
         "lines are 95% intervals, not adjusted",
         f"the band is the margin of {amount(margin, unit)}",
         "partial" if partial else "",
-        "some by totals only" if unpaired else "",
+        f"{'all' if unpaired == len(found) else 'some'} by totals only" if unpaired else "",
+        f"without {plural(n_other, 'task')} of which less is better" if n_other else "",
     ]
     return " · ".join(filter(None, parts))
 

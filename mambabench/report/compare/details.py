@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from mambabench.report.compare.format import interval, shortened, signed
+from mambabench.report.compare.names import apart
 from mambabench.report.console import fitting, no_room
 from mambabench.report.speed.format import plural
 
@@ -63,9 +64,11 @@ def _categories(console: Console, comparison: Comparison) -> None:
     ]
     if found:
         labels = {c.task: c.label for c in comparison.changes}
+        sides = apart((side.label for side in comparison.candidates), _LONGEST_NAME)
+        tasks = apart((labels.get(c.task, c.task) for c in shown), _LONGEST_NAME)
         columns: list[tuple[str, Callable[[CategoryChange], str]]] = [
-            ("candidate", lambda c: shortened(c.candidate, _LONGEST_NAME)),
-            ("task", lambda c: shortened(labels.get(c.task, c.task), _LONGEST_NAME)),
+            ("candidate", lambda c: sides[c.candidate]),
+            ("task", lambda c: tasks[labels.get(c.task, c.task)]),
             ("by", lambda c: c.by),
             ("category", lambda c: shortened(c.category, _LONGEST_NAME)),
             ("n", lambda c: f"{c.n:,}"),
@@ -177,7 +180,9 @@ def _calibrations(console: Console, comparison: Comparison) -> None:
         "Calibration: mean distance of confidence and accuracy less what noise adds (95%), then confidence - "
         "accuracy as it is",
     )
-    columns = [(shortened(side, _LONGEST_NAME), side) for side in sides]
+    names = apart(sides, _LONGEST_NAME)
+    columns = [(names[side], side) for side in sides]
+    tasks = apart((next(iter(by_task[task].values())).label for task in shown), _LONGEST_NAME)
 
     def draw(kept: Sequence[tuple[str, str]], narrow: bool) -> Table:
         drawn = _frame()
@@ -187,7 +192,7 @@ def _calibrations(console: Console, comparison: Comparison) -> None:
         for task in (task for task in by_task if task in shown):
             label = next(iter(by_task[task].values())).label
             cells = [_calibrated(by_task[task].get(side), narrow=narrow) for _, side in kept]
-            drawn.add_row(shortened(label, _LONGEST_NAME), *cells)
+            drawn.add_row(tasks[label], *cells)
         return drawn
 
     table, _, left_out = fitting(console, columns, [name for name, _ in reversed(columns[2:])], draw)
