@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -179,3 +180,19 @@ def test_of_many_places_some_are_drawn(paired: SpeedComparison) -> None:
         10, "time per token, prompt 1", "time per token, prompt 16,777,216",
     )  # fmt: skip
     assert "10 of 25 places" in drawn.description
+
+
+@pytest.mark.parametrize("ratio", [0.96, 1.0, 1.6, 4.8, 90.0, 0.004])
+def test_numbers_of_the_scale_do_not_touch(paired: SpeedComparison, ratio: float) -> None:
+    first = replace(paired.contrasts[0], ratio=ratio, low=ratio / 1.02, high=ratio * 1.02)
+    drawn = draw_speed_ratios(replace(paired, contrasts=(first,)))
+    assert drawn is not None
+    drawn.draw_without_rendering()
+    low, high = drawn.axes[0].get_xlim()
+    boxes = [
+        label.get_window_extent()
+        for label, at in zip(drawn.axes[0].get_xticklabels(), drawn.axes[0].get_xticks(), strict=True)
+        if low <= at <= high
+    ]
+    assert len(boxes) >= 2
+    assert all(a.x1 + 2 < b.x0 for a, b in itertools.pairwise(boxes))

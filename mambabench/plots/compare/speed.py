@@ -9,6 +9,7 @@ margin within which ratios do not matter.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -32,12 +33,12 @@ _MOST_PLACES: Final = 10
 _LANE_INCHES: Final = 0.17
 _GAP: Final = 0.8
 _TICKS: Final = (
-    0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 5.0, 10.0, 20.0,
-    50.0, 100.0,
+    1.0, 0.1, 10.0, 0.01, 100.0, 0.5, 2.0, 0.2, 5.0, 0.05, 20.0, 0.02, 50.0, 0.9, 1.1, 0.8, 1.25, 0.7, 1.5,
+    0.95, 1.05,
 )  # fmt: skip
-_FINE_TICKS: Final = (0.9, 0.95, 1.05, 1.1)
-_DECADES: Final = (0.01, 0.1, 1.0, 10.0, 100.0)
-_MOST_TICKS: Final = 9
+"""The first ones stand wherever they have room."""
+_BETWEEN_TICKS: Final = 0.07
+"""Of the axis, so that their numbers do not touch."""
 
 
 def draw_speed_ratios(comparison: SpeedComparison) -> DescribedFigure | None:
@@ -122,12 +123,12 @@ def _scale(axes: Axes, ends: Sequence[float], margin: float) -> None:
     room = 1.06
     low, high = min(*ends, 1 / (1 + 2 * margin)) / room, max(*ends, 1 + 2 * margin) * room
     axes.set_xlim(low, high)
-    ticks = [tick for tick in _TICKS if low <= tick <= high]
-    if len(ticks) > _MOST_TICKS:
-        ticks = [tick for tick in ticks if tick not in _FINE_TICKS]
-    if len(ticks) > _MOST_TICKS:
-        ticks = [tick for tick in ticks if tick in _DECADES]
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    apart = _BETWEEN_TICKS * math.log(high / low)
+    ticks: list[float] = []
+    for tick in _TICKS:
+        if low <= tick <= high and all(abs(math.log(tick / other)) >= apart for other in ticks):
+            ticks.append(tick)
+    axes.xaxis.set_major_locator(FixedLocator(sorted(ticks)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
 
