@@ -8,9 +8,11 @@ from typing import Any
 from mambabench.fingerprint import digest
 from mambabench.schema import (
     CellRecord,
+    CheckpointRecord,
     RunManifest,
     SettingsRecord,
     TaskRecord,
+    TokenizerRecord,
 )
 
 FINGERPRINT = digest("cell")
@@ -54,6 +56,26 @@ def cell(fingerprint: str = FINGERPRINT, **changes: Any) -> CellRecord:
         "partial": False,
     }
     return CellRecord(**{**fields, **changes})
+
+
+def checkpoint_record(**changes: Any) -> CheckpointRecord:
+    fields: dict[str, Any] = {
+        "name": "m",
+        "family": "mamba",
+        "weights": "pretrained",
+        "implementation": "i",
+        "kernel_path": "k",
+        "device": "cpu",
+        "device_name": "c",
+        "dtypes": {"matmul": "float32"},
+        "n_parameters": 1,
+        "vocab_rows_stored": 304,
+        "vocab_rows_used": 300,
+        "max_length_tokens": 2048,
+        "tokenizer": TokenizerRecord(source="bundled", sha256="0", n_tokens=300),
+        "files": (),
+    }
+    return CheckpointRecord(**{**fields, **changes})
 
 
 def sample(doc_id: int = 0, **changes: Any) -> dict[str, Any]:

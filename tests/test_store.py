@@ -12,14 +12,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stored import FINGERPRINT, cell, listing, manifest, sample
+from stored import FINGERPRINT, cell, checkpoint_record, listing, manifest, sample
 
 from mambabench.errors import StoreError
 from mambabench.fingerprint import digest
 from mambabench.schema import (
     SCHEMA_VERSION,
-    CheckpointRecord,
-    TokenizerRecord,
 )
 from mambabench.store import Store, files
 from mambabench.store.files import slug
@@ -107,24 +105,7 @@ def test_a_closed_run_refuses_writes(tmp_path: Path) -> None:
 
 
 def test_what_was_loaded_is_kept(tmp_path: Path) -> None:
-    tokenizer = TokenizerRecord(source="bundled", sha256="0", n_tokens=300)
-    record = CheckpointRecord(
-        name="m",
-        family="mamba",
-        weights="random",
-        seed=0,
-        implementation="i",
-        kernel_path="k",
-        device="cpu",
-        device_name="c",
-        dtypes={"matmul": "float32"},
-        n_parameters=1,
-        vocab_rows_stored=304,
-        vocab_rows_used=300,
-        max_length_tokens=2048,
-        tokenizer=tokenizer,
-        files=(),
-    )
+    record = checkpoint_record(weights="random", seed=0)
     with Store(tmp_path).open_run(manifest()) as run:
         run.write_checkpoint("m@main", record)
     [stored] = Store(tmp_path).runs()

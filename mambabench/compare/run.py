@@ -19,6 +19,7 @@ from mambabench.compare.contrasts import Draft, task_contrasts, totals_contrasts
 from mambabench.compare.overall import overall_figures
 from mambabench.compare.result import Comparison
 from mambabench.compare.verdicts import judged
+from mambabench.compare.ways import ways
 from mambabench.errors import UsageError
 from mambabench.progress import progress
 
@@ -91,7 +92,16 @@ def compare_sides(sides: Sequence[Side], baseline: Side, options: CompareOptions
             changes=changes,
             calibrations=calibrations,
             ranking=ranking,
-            remarks=tuple(dict.fromkeys([*remarks, *why_none, *_without_items(baseline, candidates)])),
+            remarks=tuple(
+                dict.fromkeys(
+                    [
+                        *ways(baseline, candidates),
+                        *remarks,
+                        *why_none,
+                        *_without_items(baseline, candidates),
+                    ]
+                )
+            ),
             options=options,
         ),
         tasks=tasks,
