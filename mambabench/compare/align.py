@@ -186,6 +186,9 @@ def _cut(member: str, items: Sequence[TaskItems], n: int, sides: Sequence[Side])
     if n == n_total:
         return []
     few = [s.label for s, i in zip(sides, items, strict=True) if len(i.doc_ids) < n_total]
+    if len(few) == len(sides) and len({len(i.doc_ids) for i in items}) == 1:
+        # How many are compared is in the table; nobody holds the others back.
+        return []
     why = f": {', '.join(few)} {'has' if len(few) == 1 else 'have'} not all" if few else ""
     return [f"{member}: {n:,} of {n_total:,} items are compared{why}"]
 

@@ -46,16 +46,18 @@ def test_the_verdict_of_each_candidate_comes_first() -> None:
     assert lines[0].startswith(
         "ft-lr5e-5 is not distinguishable from base: +1.7 points on average over 6 tasks"
     )
-    assert lines[2] == (
+    tally = "better on 2, not distinguishable on 4"
+    assert lines[2] == f"  log-likelihood of the right answers, of 6 tasks: {tally}"
+    assert lines[3] == (
         f"ft-lr5e-4 is worse than base: {worse.difference:+.1f} points on average over 6 tasks "
         f"(95% {worse.low:+.1f} to {worse.high:+.1f}), p < 0.001."
     )
-    assert lines[3] == "  of 6 tasks: worse on 6"
+    assert lines[4] == "  of 6 tasks: worse on 6"
     # An interval without 0 beside a p-value of 0.07 wants an explanation.
     adjusted = replace(worse, p_value=0.035, p_adjusted=0.07)
     assert (
         as_text(replace(shown, overall=(shown.overall[0], adjusted)))
-        .splitlines()[2]
+        .splitlines()[3]
         .endswith("), adjusted p = 0.070.")
     )
 
@@ -118,7 +120,7 @@ def test_rows_say_what_they_are_not() -> None:
     )
     text = as_text(unpaired)
     assert "500 / 400" in text
-    assert f"{unpaired.title}, unpaired" in text.splitlines()
+    assert f"{unpaired.title}: acc_norm, unpaired" in text.splitlines()
     assert "won/lost" not in text
     assert "Compared by totals only, without single items, which shows less: HellaSwag." in text
     assert "equivalent within ±1 pt" in as_text(only(verdict="equivalent"))
@@ -136,7 +138,7 @@ def test_rows_say_what_they_are_not() -> None:
 def test_further_metrics_have_a_table_of_their_own() -> None:
     second = contrast(measure="acc", headline=False, family="further metrics", verdict="better")
     lines = as_text(replace(only(), contrasts=(contrast(), second))).splitlines()
-    place = lines.index("Further metrics")
+    place = lines.index("Further metrics: acc")
     assert [line.split()[:2] for line in lines if line.strip().startswith("HellaSwag")] == [
         ["HellaSwag", "200"], ["HellaSwag", "200"],
     ]  # fmt: skip

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, TextIO
 from mambabench.report.compare import details
 from mambabench.report.compare.format import harmless, interval, p_value, signed, value
 from mambabench.report.compare.names import apart
-from mambabench.report.compare.words import corrections, limits, sensitivity, tallies, verdict_text, verdicts
+from mambabench.report.compare.words import (
+    corrections,
+    likelihood_tallies,
+    limits,
+    sensitivity,
+    tallies,
+    verdict_text,
+    verdicts,
+)
 from mambabench.report.console import console_on, fitting, no_room
 
 if TYPE_CHECKING:
@@ -63,7 +71,9 @@ def render(comparison: Comparison, stream: TextIO | None = None) -> None:
     console = console_on(stream or sys.stdout, _WIDTH_OF_FILES)
     for (verdict, sentence), side in zip(verdicts(comparison), comparison.candidates, strict=True):
         console.print(Text(sentence, style=_STYLE[verdict] or "bold"))
-        if counted := tallies(comparison, side.label):
+        for counted in filter(
+            None, (tallies(comparison, side.label), likelihood_tallies(comparison, side.label))
+        ):
             console.print(f"  {counted}", style="dim")
     console.print()
     families = {name: [c for c in comparison.contrasts if c.family == name] for name in _TITLES}
@@ -110,7 +120,10 @@ def _table(console: Console, comparison: Comparison, contrasts: Sequence[Contras
 
     # What holds for all rows stands once.
     unpaired = all(not c.paired for c in contrasts)
-    console.print(Text(f"{title}, unpaired" if unpaired else title, style="bold"), soft_wrap=True)
+    measures = {c.measure for c in contrasts} - {"log-likelihood"}
+    only = f": {measures.pop()}" if len(measures) == 1 else ""
+    heading = f"{title}{only}{', unpaired' if unpaired else ''}"
+    console.print(Text(heading, style="bold"), soft_wrap=True)
     baseline, candidate = _value_names(comparison)
     one_measure = len({(c.task, c.measure) for c in contrasts}) == len({c.task for c in contrasts})
     # Where a task has several measures, rows without them could not be told apart.

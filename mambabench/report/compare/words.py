@@ -43,11 +43,30 @@ def tallies(comparison: Comparison, candidate: str) -> str:
     found = _headlines(comparison, candidate)
     if len(found) < 2:
         return ""
+    return f"of {plural(len(found), 'task')}: {_counted(found, named=True)}"
+
+
+def likelihood_tallies(comparison: Comparison, candidate: str) -> str:
+    """Say on which tasks right answers got likelier or less likely; empty where that was shown on none.
+
+    A log-likelihood moves before an answer does, so that this may be shown where accuracies show nothing.
+    """
+    found = [c for c in comparison.contrasts if c.candidate == candidate and c.family == "log-likelihoods"]
+    if not any(c.verdict in ("better", "worse") for c in found):
+        return ""
+    if len(found) == 1:
+        (only,) = found
+        likelier = "likelier" if only.verdict == "better" else "less likely"
+        return f"right answers of {only.label} are {likelier}, by {effect(only)}"
+    return f"log-likelihood of the right answers, of {plural(len(found), 'task')}: {_counted(found)}"
+
+
+def _counted(found: Sequence[Contrast], *, named: bool = False) -> str:
     by: dict[Verdict, list[str]] = {}
     for contrast in found:
         by.setdefault(contrast.verdict, []).append(contrast.label)
-    parts = [f"{verdict} on {len(by[verdict])}{_named(by[verdict])}" for verdict in _ORDER if verdict in by]
-    return f"of {plural(len(found), 'task')}: {', '.join(parts)}"
+    kinds = [verdict for verdict in _ORDER if verdict in by]
+    return ", ".join(f"{kind} on {len(by[kind])}{_named(by[kind]) if named else ''}" for kind in kinds)
 
 
 def corrections(comparison: Comparison) -> list[str]:
@@ -86,11 +105,9 @@ def limits(comparison: Comparison) -> list[str]:
     """Say of contrasts what limits them: partial, unpaired, not tested, items that are not independent."""
     said = []
     contrasts = comparison.contrasts
-    unpaired = dict.fromkeys(c.label for c in contrasts if not c.paired)
+    unpaired = _unpaired(contrasts)
     if unpaired:
-        said.append(
-            f"Compared by totals only, without single items, which shows less: {_some(list(unpaired))}."
-        )
+        said.append(f"Compared by totals only, without single items, which shows less: {_some(unpaired)}.")
     partial = {c.label: c for c in contrasts if c.paired and c.n < c.n_total}
     if partial:
         each = [f"{label} {c.n:,} of {c.n_total:,}" for label, c in partial.items()]
@@ -106,6 +123,21 @@ def limits(comparison: Comparison) -> list[str]:
             what = f"{c.label} {c.measure}" if len(comparison.candidates) == 1 else _whole(c)
             reasons.setdefault(remark, []).append(what)
     said += [f"{_some(list(dict.fromkeys(found)))}: {remark}" for remark, found in reasons.items()]
+    return said
+
+
+def _unpaired(contrasts: Sequence[Contrast]) -> list[str]:
+    """Return tasks without pairs, with the candidates where that does not go for all of them."""
+    by_task: dict[str, dict[str, bool]] = {}
+    for c in contrasts:
+        sides = by_task.setdefault(c.label, {})
+        sides[c.candidate] = sides.get(c.candidate, False) or c.paired
+    said = []
+    for label, sides in by_task.items():
+        without = [candidate for candidate, paired in sides.items() if not paired]
+        if without:
+            whose = "" if len(without) == len(sides) else f" of {_some(without)}"
+            said.append(f"{label}{whose}")
     return said
 
 
