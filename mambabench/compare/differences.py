@@ -39,9 +39,9 @@ def refuse_mismatch(member: str, items: tuple[TaskItems, TaskItems], labels: tup
         doc_id = int(first.doc_ids[at])
         texts = [_text(i.samples_path, doc_id, column) for i in items]
         shown = _apart(*texts)
+        which = f"document {doc_id}" if what == "document" else f"the {what} of document {doc_id}"
         raise MismatchError(
-            f"{member}: the {what} {'of document ' if what != 'document' else ''}{doc_id} differs: "
-            f"{labels[0]} has '{shown[0]}', {labels[1]} has '{shown[1]}'",
+            f"{member}: {which} differs: {labels[0]} has '{shown[0]}', {labels[1]} has '{shown[1]}'",
             hint=remedy,
         )
 

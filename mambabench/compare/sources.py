@@ -68,7 +68,19 @@ def parse_given(text: str, out: Path = Path("results")) -> Given:
             raise UsageError(f"'{text}' names no model after '#'", hint=_FORMAT)
         return Given(text, label, path, model)
     _must_not_be_results(rest)
+    if label is None:
+        _check_label(text, out)
     return Given(text, label, None, rest)
+
+
+def _check_label(text: str, out: Path) -> None:
+    """Refuse what would be a side if its label were one; paths may hold '=' as well."""
+    label, equals, rest = text.partition("=")
+    if not equals or not label or Path(text).exists():
+        return
+    path = Path(rest.rpartition("#")[0] or rest)
+    if rest and ("/" not in label or path.exists() or _run_at(str(path), out)):
+        raise UsageError(f"{label!r} is no label", hint="A label is made of letters, digits and . _ - + ~.")
 
 
 def _run_at(text: str, out: Path) -> Path | None:
@@ -202,6 +214,8 @@ def has_rows(path: Path) -> bool:
         return bool(pq.read_metadata(path).num_rows > 0)
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if not path.exists():
+            reason = "it is not there"
         raise StoreError(
             f"cannot read the samples in {path}: {reason}",
             hint="Delete the file and the record of the same name in `cells/`, and run the command again.",

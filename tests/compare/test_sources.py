@@ -47,6 +47,13 @@ class TestArguments:
         assert parse_given(str(folder)).model == str(folder)
         assert parse_given(f"good={folder}").label == "good"
 
+    @pytest.mark.parametrize("label", ["two words", "[red]x[/red]", "\x1b[1m", "a/b"])
+    def test_a_label_of_other_letters_is_refused(self, run: Path, label: str) -> None:
+        with pytest.raises(UsageError, match="is no label") as refused:
+            parse_given(f"{label}={run}")
+        assert "\x1b" not in str(refused.value)
+        assert parse_given("./gone/lr=0.1/checkpoint-5").label is None
+
     @pytest.mark.parametrize("text", ["", " ", "label=", "label= "])
     def test_nothing_is_refused(self, text: str) -> None:
         with pytest.raises(UsageError, match="names nothing"):
@@ -60,6 +67,13 @@ class TestArguments:
         (run / "manifest.json").unlink()
         with pytest.raises(StoreError, match=r"without its manifest\.json"):
             parse_given(str(run))
+
+    def test_a_file_of_samples_that_is_not_there_is_named_once(self, run: Path) -> None:
+        for path in (run / "samples").iterdir():
+            path.unlink()
+        with pytest.raises(StoreError, match=r"parquet: it is not there\. Delete") as refused:
+            sides_of([parse_given(str(run))])
+        assert str(refused.value).count(".parquet") == 1
 
     def test_foreign_results_are_sent_to_the_import(self, tmp_path: Path) -> None:
         (tmp_path / "results_2024.json").write_text("{}")
