@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mambabench.compare.items import AlignedTask
     from mambabench.compare.result import CompareOptions
     from mambabench.stats.effect import Effect
+    from mambabench.stats.power import Sensitivity
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,11 @@ def _filled(blank: Contrast, outcome: Outcome, options: CompareOptions) -> Draft
     equivalence = None
     if outcome.equivalence is not None and margin > 0:
         equivalence = outcome.equivalence(scale.tested_margin(margin))
-    smallest, n_needed = power_of(effect, contrast.n, scale.tested_margin(margin), options)
+    sensitivity = outcome.sensitivity or of_error(effect)
+    wanted = options.detect_points if scale.effect_unit == "pt" else None
+    smallest, n_needed = power_of(
+        sensitivity, scale.tested_margin(margin if wanted is None else wanted), options
+    )
     filled = replace(
         contrast,
         difference=_finite(scale.difference(effect.difference)),
@@ -196,32 +201,37 @@ def _filled(blank: Contrast, outcome: Outcome, options: CompareOptions) -> Draft
     )
     if not determined:
         filled = replace(filled, remarks=(*filled.remarks, "the items determine no interval"))
+    if sensitivity.too_few(alpha=options.alpha):
+        fewest = sensitivity.fewest(alpha=options.alpha)
+        independent = "items" if effect.n_clusters is None else "independent groups of items"
+        said = f"fewer than {fewest} {independent} show no difference, however large"
+        filled = replace(filled, remarks=(*filled.remarks, said))
     return Draft(filled, effect)
 
 
 def power_of(
-    effect: Effect, n: int, margin: float, options: CompareOptions
+    sensitivity: Sensitivity, wanted: float, options: CompareOptions
 ) -> tuple[float | None, int | None]:
-    """Return the smallest difference that so many items show, and how many would show one of the margin.
+    """Return the smallest difference that the items show, and how many items would show a given one.
 
     Args:
-        effect: in the tested unit.
-        n: items it is over.
-        margin: in the tested unit.
+        sensitivity: of the items compared.
+        wanted: the difference to be shown, in the tested unit; 0 for none.
         options: level and power asked for.
 
     Returns:
-        None for either where the items do not tell how much differences vary, or the margin is nothing.
+        None for either where the items do not tell how much differences vary; for the first also where so
+        few items show none, for the second where none is wanted.
     """
-    from mambabench.stats.power import detectable, n_needed
+    asked = {"alpha": options.alpha, "power": options.power}
+    return sensitivity.detectable(**asked), (sensitivity.n_needed(wanted, **asked) if wanted > 0 else None)
 
-    error = effect.standard_error
-    if not math.isfinite(error) or error <= 0:
-        return None, None
-    smallest = detectable(error, alpha=options.alpha, power=options.power)
-    if margin <= 0:
-        return smallest, None
-    return smallest, n_needed(error, n, margin, alpha=options.alpha, power=options.power)
+
+def of_error(effect: Effect) -> Sensitivity:
+    """Return what items can show of which nothing is known but the error of their difference."""
+    from mambabench.stats.power import KnownError
+
+    return KnownError(effect.standard_error, effect.n, effect.degrees_of_freedom)
 
 
 def _between(scale: Scale, outcome: Outcome) -> float | None:

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mambabench.compare.items import AlignedSide, AlignedTask, Integers, Measure, MeasureKind
+    from mambabench.compare.items import AlignedSide, AlignedTask, Floats, Integers, Measure, MeasureKind
     from mambabench.compare.result import CompareOptions
     from mambabench.schema import Unit
     from mambabench.stats.effect import Effect
+    from mambabench.stats.power import Sensitivity
 
     Mask = NDArray[np.bool_]
 
@@ -46,6 +47,8 @@ class Outcome:
     """In the tested unit, of which `mambabench.compare.scales` knows."""
     equivalence: Callable[[float], float] | None = None
     """Gives the p-value of a difference of the given size or more, in the tested unit."""
+    sensitivity: Sensitivity | None = None
+    """What so many items can show by the test that was made; None where an error is all that is known."""
     n_won: int | None = None
     n_lost: int | None = None
     why_not: str = ""
@@ -88,10 +91,10 @@ def paired_outcome(
         lost = int(((new.values == 0) & (old.values == 1)).sum())
         plain = replace(plain, n_won=won, n_lost=lost)
     if pooled:
-        effect, equivalence = _pooled(new, old, task.clusters, options)
+        effect, equivalence, sensitivity = _pooled(new, old, task.clusters, options)
     else:
-        effect, equivalence = _averaged(new, old, task, options)
-    return replace(plain, effect=effect, equivalence=equivalence)
+        effect, equivalence, sensitivity = _averaged(new, old, task, options)
+    return replace(plain, effect=effect, equivalence=equivalence, sensitivity=sensitivity)
 
 
 def _why_not(new: Measure, old: Measure, task: AlignedTask) -> str:
@@ -131,32 +134,53 @@ def _of(measure: Measure, mask: Mask) -> Measure:
     return replace(measure, values=measure.values[mask], weights=weights)
 
 
-Tested = tuple["Effect", Callable[[float], float]]
+Tested = tuple["Effect", Callable[[float], float], "Sensitivity | None"]
 
 
 def _pooled(new: Measure, old: Measure, clusters: Integers | None, options: CompareOptions) -> Tested:
     """Test all items together."""
     from mambabench.stats import paired_binary, paired_mean
+    from mambabench.stats.power_pairs import Pairs
 
     c, b = new.values, old.values
     if new.kind == "binary" and clusters is None:
         return (
             paired_binary.binary_effect(c, b),
             lambda margin: paired_binary.binary_equivalence(c, b, margin),
+            Pairs(int((c != b).sum()), len(c)),
         )
     bootstrap: dict[str, Any] = {"replicates": options.replicates, "seed": options.seed}
     if new.kind == "ratio" and new.weights is not None:
         weights = new.weights
+        effect = paired_mean.ratio_effect(c, b, weights, **bootstrap)
         return (
-            paired_mean.ratio_effect(c, b, weights, **bootstrap),
+            effect,
             lambda margin: paired_mean.ratio_equivalence(c, b, weights, -margin, margin),
+            _of_means(effect, c, b, None),
         )
     bounds = _bounds(new, old)
     if bounds is not None:
         c, b = c.clip(*bounds), b.clip(*bounds)
+    effect = paired_mean.mean_effect(c, b, clusters=clusters, bounds=bounds, **bootstrap)
     return (
-        paired_mean.mean_effect(c, b, clusters=clusters, bounds=bounds, **bootstrap),
+        effect,
         lambda margin: paired_mean.mean_equivalence(c, b, margin, clusters=clusters, bounds=bounds),
+        _of_means(effect, c, b, clusters),
+    )
+
+
+def _of_means(effect: Effect, c: Floats, b: Floats, clusters: Integers | None) -> Sensitivity:
+    from mambabench.stats.power_means import Differences
+    from mambabench.stats.totals import Totals, differences
+
+    totals = Totals.of(differences(c, b)[0], clusters=clusters)
+    return Differences(
+        effect.standard_error,
+        effect.difference,
+        effect.n,
+        len(totals),
+        totals.n_nonzero,
+        effect.degrees_of_freedom,
     )
 
 
@@ -171,6 +195,7 @@ def _averaged(new: Measure, old: Measure, task: AlignedTask, options: CompareOpt
     import numpy as np
 
     from mambabench.stats.combined import average_effect, equivalence_from
+    from mambabench.stats.power_means import Differences
 
     masks = [task.member_of == member for member in np.unique(task.member_of)]
     owners = _owners(task.clusters, masks)
@@ -179,8 +204,10 @@ def _averaged(new: Measure, old: Measure, task: AlignedTask, options: CompareOpt
             replace(m, kind="mean", values=np.array([m.values[mask].mean() for mask in masks]))
             for m in (new, old)
         ]
-        effect, equivalence = _pooled(means[0], means[1], owners, options)
-        return replace(effect, n=task.n), equivalence
+        effect, equivalence, sensitivity = _pooled(means[0], means[1], owners, options)
+        if isinstance(sensitivity, Differences):
+            sensitivity = replace(sensitivity, n=task.n)
+        return replace(effect, n=task.n), equivalence, sensitivity
     # Of a member's interval only the width is used.
     fewer = replace(options, replicates=LEAST_REPLICATES)
     effects = []
@@ -188,7 +215,7 @@ def _averaged(new: Measure, old: Measure, task: AlignedTask, options: CompareOpt
         clusters = None if task.clusters is None else task.clusters[mask]
         effects.append(_pooled(_of(new, mask), _of(old, mask), clusters, fewer)[0])
     effect = average_effect(effects)
-    return effect, lambda margin: equivalence_from(effect, margin)
+    return effect, lambda margin: equivalence_from(effect, margin), None
 
 
 def _owners(clusters: Integers | None, masks: list[Mask]) -> Integers | None:

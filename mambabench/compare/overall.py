@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from mambabench.compare.contrasts import Draft, power_of
+from mambabench.compare.contrasts import Draft, of_error, power_of
 from mambabench.compare.result import Overall
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _figure(
     effect = average_effect(effects)
     margin = options.margin_points / _PERCENT
     p_equivalence = equivalence_from(effect, margin) if margin > 0 else 1.0
-    smallest, _ = power_of(effect, effect.n, margin, options)
+    smallest, _ = power_of(of_error(effect), 0.0, options)
     return Overall(
         candidate=label,
         n_tasks=len(chosen),

@@ -134,9 +134,11 @@ class Contrast:
     p_equivalence: float | None
     p_equivalence_adjusted: float | None
     detectable: float | None
-    """Smallest difference that so many items show with the asked-for power at the unadjusted level."""
+    """Smallest true difference that so many items show by this test with the asked-for power, at the level
+    that is not adjusted; None where they show none, or do not tell how much items differ."""
     n_needed: int | None
-    """Items after which a difference of the margin would be shown with that power."""
+    """Items after which a difference of the margin, or of `CompareOptions.detect_points` where that is given,
+    would be shown with that power."""
     verdict: Verdict
     within_margin: bool = False
     """Whether a better or worse one is nevertheless equivalent within the margin."""
