@@ -112,15 +112,29 @@ def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     )
 
 
-def pack_windows(tokenizer: PreTrainedTokenizerFast, seed: int, count: int) -> npt.NDArray[np.int16]:
+def pack_windows(
+    tokenizer: PreTrainedTokenizerFast,
+    seed: int,
+    count: int,
+    *,
+    documents: Iterator[str] | None = None,
+    window_tokens: int = WINDOW_TOKENS,
+) -> npt.NDArray[np.int16]:
     """Fill windows with whole documents, each followed by the end token, and pad with -1.
 
+    Args:
+        tokenizer: of the models.
+        seed: of the documents, where none are given.
+        count: of the windows.
+        documents: without end; those that are too long for a window are left out.
+        window_tokens: length of a window.
+
     Returns:
-        [count, WINDOW_TOKENS + 1]; every other window begins with the end token, because text is
+        [count, window_tokens + 1]; every other window begins with the end token, because text is
         scored with it and without it.
     """
-    encoded = _encode(tokenizer, training_documents(seed + 1))
-    windows = np.full((count, WINDOW_TOKENS + 1), -1, dtype=np.int16)
+    encoded = _encode(tokenizer, documents or training_documents(seed + 1), window_tokens)
+    windows = np.full((count, window_tokens + 1), -1, dtype=np.int16)
     pending = list(itertools.islice(encoded, 64))
     for row, window in enumerate(windows):
         used = row % 2
@@ -137,10 +151,12 @@ def pack_windows(tokenizer: PreTrainedTokenizerFast, seed: int, count: int) -> n
     return windows
 
 
-def _encode(tokenizer: PreTrainedTokenizerFast, documents: Iterator[str]) -> Iterator[list[int]]:
+def _encode(
+    tokenizer: PreTrainedTokenizerFast, documents: Iterator[str], window_tokens: int
+) -> Iterator[list[int]]:
     while True:
         for ids in tokenizer(list(itertools.islice(documents, 2000)))["input_ids"]:
-            if len(ids) < WINDOW_TOKENS:
+            if len(ids) < window_tokens:
                 yield [*ids, END_ID]
 
 
