@@ -173,10 +173,19 @@ def test_what_could_not_be_seen_is_said() -> None:
     (said,) = sensitivity(replace(only(), contrasts=mixed))
     assert "0.7 points or more in MMLU (14,042 items) to 6.2 points or more in HellaSwag (200)" in said
     # Differences that matter to the user, not the margin.
-    asked = replace(shown, options=replace(shown.options, detect_points=2.0))
+    asked = replace(
+        shown,
+        options=replace(shown.options, detect_points=2.0),
+        contrasts=tuple(replace(c, n_needed=1898) for c in shown.contrasts),
+    )
     assert "2 points need 1,898 items a task" in sensitivity(asked)[0]
     # What so many items show, they need not be more for.
-    assert "need" not in sensitivity(replace(shown, options=replace(shown.options, detect_points=9.0)))[0]
+    enough = tuple(replace(c, n_needed=200) for c in shown.contrasts)
+    assert "need" not in sensitivity(replace(asked, contrasts=enough))[0]
+    # Without a margin there is nothing to be shown.
+    none = tuple(replace(c, n_needed=None) for c in shown.contrasts)
+    without = replace(shown, options=replace(shown.options, margin_points=0.0), contrasts=none)
+    assert "need" not in sensitivity(without)[0]
 
 
 def test_names_with_commas_are_told_apart() -> None:

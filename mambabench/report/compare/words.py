@@ -6,7 +6,6 @@ for sentence in words(comparison):
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -233,9 +232,8 @@ def _seen(known: Sequence[Contrast], power: float, wanted: float) -> str:
             f"{least.label} ({least.n:,} items) to {amount(most.detectable or 0.0, 'pt')} or more in "
             f"{most.label} ({most.n:,})"
         )
-    # Errors shrink with the root of the number of items.
-    needed = sorted(math.ceil(c.n * ((c.detectable or 0.0) / wanted) ** 2 - 1e-9) for c in known)
-    if needed[-1] > counts[-1]:
+    needed = sorted(c.n_needed for c in known if c.n_needed is not None)
+    if needed and needed[-1] > counts[-1]:
         span = f"{needed[0]:,}" if needed[0] == needed[-1] else f"{needed[0]:,} to {needed[-1]:,}"
         asked = amount(wanted, "pt")
         text += f"; {asked} {'needs' if asked == '1 point' else 'need'} {span} items a task"
