@@ -7,6 +7,7 @@ stderr and the exit code that their class carries; an interruption exits with 13
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -101,6 +102,7 @@ def main() -> None:
     """Run the command line and turn errors into one line and an exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
     _open_closed_streams()
+    _escape_what_cannot_be_written()
     _quiet_libraries()
     _let_threads_sleep()
     code = _run(sys.argv[1:])
@@ -184,6 +186,12 @@ def _open_closed_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+
+
+def _escape_what_cannot_be_written() -> None:
+    """Let letters that a terminal's encoding does not have end no command: texts of items hold any."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _interrupt(signum: int, frame: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -108,5 +109,6 @@ def check_directory(path: Path, option: str = "--plot", holds: str = "all figure
 
 
 def print_json(value: Any) -> None:
-    """Write one JSON document to stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    """Write one JSON document to stdout, with escapes where its encoding has not all letters."""
+    plain = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    click.echo(json.dumps(value, indent=2, ensure_ascii=plain, allow_nan=False))

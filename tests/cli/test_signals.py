@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -15,7 +16,8 @@ import pytest
 from builders import tiny_mamba, tiny_neox
 from tasks.rows import write_jsonl, write_rows
 
-from mambabench.cli import _run
+from mambabench.cli import _escape_what_cannot_be_written, _run
+from mambabench.cli.options import print_json
 
 TASKS = ("--task", "piqa")
 PIQA = {"goal": "g", "sol1": "a", "sol2": "b", "label": 0}
@@ -147,3 +149,15 @@ def test_two_writers_and_an_interrupted_run_that_goes_on(
     (cell,) = document["cells"]
     assert 0 < cell["n_requests_answered_before"] < cell["n_requests"] == 2 * len(rows)
     assert Path(document["run"]) == run.absolute()
+
+
+def test_letters_that_stdout_does_not_have_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    _escape_what_cannot_be_written()
+    print_json({"text": "Schön \N{GRINNING FACE}"})
+    sys.stdout.flush()
+    assert json.loads(written.getvalue()) == {"text": "Schön \N{GRINNING FACE}"}
+    sys.stdout.write("Schön \N{GRINNING FACE}…")
+    sys.stdout.flush()
+    assert written.getvalue().endswith(b"Sch\\xf6n \\U0001f600\\u2026")
