@@ -108,12 +108,13 @@ def _in_directory(folder: Path) -> tuple[list[ResultsFile], list[str]]:
             f"{folder} is a run of mambabench",
             hint="It needs no import: give it to `mambabench compare`.",
         )
-    if any(folder.rglob(f"{_SAMPLES}*.jsonl")):
+    named = [path for path in others if Path(path).name.startswith("results")]
+    if not named and any(folder.rglob(f"{_SAMPLES}*.jsonl")):
         raise UsageError(
             f"{folder} holds samples of lm-eval, but no results file",
             hint="Without `results_*.json` nobody can tell what was asked; copy it there, too.",
         )
-    raise UsageError(f"{folder} holds no results of lm-eval", hint=_FORMATS)
+    raise UsageError(f"{named[0] if named else folder} holds no results of lm-eval", hint=_FORMATS)
 
 
 def _in_file(path: Path) -> ResultsFile:

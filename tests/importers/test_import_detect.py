@@ -33,6 +33,9 @@ def test_paths_that_hold_nothing_say_what_would(tmp_path: Path) -> None:
     run = imported(tmp_path, path).path
     with pytest.raises(UsageError, match="is a run of mambabench"):
         imported(tmp_path, run)
+    path.write_text('{"results": {}}')
+    with pytest.raises(UsageError, match=rf"{path.name} holds no results of lm-eval"):
+        imported(tmp_path)
     path.unlink()
     with pytest.raises(UsageError, match="holds samples of lm-eval, but no results file"):
         imported(tmp_path)
