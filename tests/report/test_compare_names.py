@@ -56,7 +56,7 @@ def test_each_row_of_a_table_can_be_told_from_the_others(monkeypatch: pytest.Mon
 
 def test_unpaired_stands_once_where_it_holds_for_all() -> None:
     shown = of_tasks(["piqa", "sciq"], ["tuned"], paired=False, n_won=None, n_lost=None)
-    assert f"{shown.title}, unpaired" in as_text(shown).splitlines()
+    assert f"{shown.title}: acc_norm, unpaired" in as_text(shown).splitlines()
     assert "(unpaired)" not in as_text(shown)
     first, second = shown.contrasts
     mixed = as_text(replace(shown, contrasts=(replace(first, paired=True), second)))

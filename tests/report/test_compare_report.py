@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,15 @@ from mambabench.report.compare.details import moved
 from mambabench.report.compare.format import amount, harmless, interval, p_value, shortened, signed, value
 from mambabench.report.compare.plain import as_json, plain
 from mambabench.report.compare.terminal import as_text
-from mambabench.report.compare.words import corrections, limits, sensitivity, tallies, verdicts, words
+from mambabench.report.compare.words import (
+    corrections,
+    likelihood_tallies,
+    limits,
+    sensitivity,
+    tallies,
+    verdicts,
+    words,
+)
 
 ONE = {"tuned": 3.0}
 
@@ -46,8 +55,9 @@ def test_the_verdict_of_each_candidate_comes_first() -> None:
     assert lines[0].startswith(
         "ft-lr5e-5 is not distinguishable from base: +1.7 points on average over 6 tasks"
     )
-    tally = "better on 2, not distinguishable on 4"
-    assert lines[2] == f"  log-likelihood of the right answers, of 6 tasks: {tally}"
+    assert lines[2] == (
+        "  log-likelihood of the right answers: better on 2 of 6 tasks (PIQA and ARC-E), p up to 0.073"
+    )
     assert lines[3] == (
         f"ft-lr5e-4 is worse than base: {worse.difference:+.1f} points on average over 6 tasks "
         f"(95% {worse.low:+.1f} to {worse.high:+.1f}), p < 0.001."
@@ -102,6 +112,32 @@ def test_without_a_mean_the_verdicts_are_counted() -> None:
     assert verdicts(mixed)[0][1].endswith("; not all tasks item by item.")
     totals = replace(mixed, contrasts=tuple(replace(c, paired=False) for c in found))
     assert verdicts(totals)[0][1].endswith("; by totals only, no task item by item.")
+
+
+def test_right_answers_may_tell_what_accuracies_do_not() -> None:
+    likelihood: dict[str, Any] = {"measure": "log-likelihood", "headline": False, "family": "log-likelihoods"}
+    unit: dict[str, Any] = {"unit": "nats", "effect_unit": "nats", "margin": 0.01}
+    found = [
+        contrast(task=f"t{i}", label=f"T{i}", verdict="worse", p_adjusted=p, **likelihood, **unit)
+        for i, p in enumerate((0.0001, 0.0002, 0.0003))
+    ]
+    shown = replace(only(verdict="not distinguishable"), contrasts=(contrast(), *found))
+    said = "log-likelihood of the right answers: worse on 3 of 3 tasks, p < 0.001"
+    assert likelihood_tallies(shown, "tuned") == said
+    assert said in as_text(shown)
+    # What is read by machines holds it too, with whose it is.
+    assert as_json(shown)["answers"][1] == f"tuned: {said}"
+    small = [replace(c, within_margin=True) for c in found]
+    assert likelihood_tallies(replace(shown, contrasts=tuple(small)), "tuned") == (
+        "log-likelihood of the right answers: worse on 3 of 3 tasks, though by less than 0.01 nats, p < 0.001"
+    )
+    mixed = (found[0], replace(found[1], p_adjusted=0.031), replace(found[2], verdict="better"))
+    assert likelihood_tallies(replace(shown, contrasts=mixed), "tuned") == (
+        "log-likelihood of the right answers: worse on 2 of 3 tasks (T0 and T1), p up to 0.031; "
+        "better on 1 of 3 tasks (T2), p < 0.001"
+    )
+    alike = tuple(replace(c, verdict="not distinguishable") for c in found)
+    assert likelihood_tallies(replace(shown, contrasts=alike), "tuned") == ""
 
 
 def test_a_row_holds_the_contrast() -> None:

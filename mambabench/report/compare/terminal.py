@@ -71,10 +71,11 @@ def render(comparison: Comparison, stream: TextIO | None = None) -> None:
     console = console_on(stream or sys.stdout, _WIDTH_OF_FILES)
     for (verdict, sentence), side in zip(verdicts(comparison), comparison.candidates, strict=True):
         console.print(Text(sentence, style=_STYLE[verdict] or "bold"))
-        for counted in filter(
-            None, (tallies(comparison, side.label), likelihood_tallies(comparison, side.label))
-        ):
+        if counted := tallies(comparison, side.label):
             console.print(f"  {counted}", style="dim")
+        if shown := likelihood_tallies(comparison, side.label):
+            # Not dim: it may be all that was found.
+            console.print(Text(f"  {shown}"))
     console.print()
     families = {name: [c for c in comparison.contrasts if c.family == name] for name in _TITLES}
     if families["tasks"]:

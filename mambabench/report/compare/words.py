@@ -25,6 +25,11 @@ def words(comparison: Comparison) -> list[str]:
     comparison = harmless(comparison)
     return [
         *(sentence for _, sentence in verdicts(comparison)),
+        *(
+            f"{side.label}: {said}"
+            for side in comparison.candidates
+            if (said := likelihood_tallies(comparison, side.label))
+        ),
         *corrections(comparison),
         *sensitivity(comparison),
         *comparison.remarks,
@@ -42,7 +47,11 @@ def tallies(comparison: Comparison, candidate: str) -> str:
     found = _headlines(comparison, candidate)
     if len(found) < 2:
         return ""
-    return f"of {plural(len(found), 'task')}: {_counted(found, named=True)}"
+    by: dict[Verdict, list[str]] = {}
+    for contrast in found:
+        by.setdefault(contrast.verdict, []).append(contrast.label)
+    parts = [f"{verdict} on {len(by[verdict])}{_named(by[verdict])}" for verdict in _ORDER if verdict in by]
+    return f"of {plural(len(found), 'task')}: {', '.join(parts)}"
 
 
 def likelihood_tallies(comparison: Comparison, candidate: str) -> str:
@@ -57,15 +66,20 @@ def likelihood_tallies(comparison: Comparison, candidate: str) -> str:
         (only,) = found
         likelier = "likelier" if only.verdict == "better" else "less likely"
         return f"right answers of {only.label} are {likelier}, by {effect(only)}"
-    return f"log-likelihood of the right answers, of {plural(len(found), 'task')}: {_counted(found)}"
+    kinds = [verdict for verdict in ("worse", "better") if any(c.verdict == verdict for c in found)]
+    shown = [_shown_on([c for c in found if c.verdict == kind], len(found)) for kind in kinds]
+    return f"log-likelihood of the right answers: {'; '.join(shown)}"
 
 
-def _counted(found: Sequence[Contrast], *, named: bool = False) -> str:
-    by: dict[Verdict, list[str]] = {}
-    for contrast in found:
-        by.setdefault(contrast.verdict, []).append(contrast.label)
-    kinds = [verdict for verdict in _ORDER if verdict in by]
-    return ", ".join(f"{kind} on {len(by[kind])}{_named(by[kind]) if named else ''}" for kind in kinds)
+def _shown_on(alike: Sequence[Contrast], n_tasks: int) -> str:
+    """Say of contrasts with one verdict on how many tasks it was shown, and how surely."""
+    where = _named([c.label for c in alike]) if len(alike) < n_tasks else ""
+    largest = max(c.p_adjusted or 0.0 for c in alike)
+    p = p_words(largest).replace("p =", "p up to") if len(alike) > 1 else p_words(largest)
+    first = alike[0]
+    but = f", though by less than {amount(first.margin, first.effect_unit)}"
+    within = but if all(c.within_margin for c in alike) else ""
+    return f"{first.verdict} on {len(alike)} of {plural(n_tasks, 'task')}{where}{within}, {p}"
 
 
 def corrections(comparison: Comparison) -> list[str]:
