@@ -60,7 +60,7 @@ def test_unpaired_stands_once_where_it_holds_for_all() -> None:
     assert "(unpaired)" not in as_text(shown)
     first, second = shown.contrasts
     mixed = as_text(replace(shown, contrasts=(replace(first, paired=True), second)))
-    assert shown.title in mixed.splitlines()
+    assert f"{shown.title}: acc_norm" in mixed.splitlines()
     assert mixed.count("not distinguishable (unpaired)") == 1
 
 
