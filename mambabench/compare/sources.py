@@ -157,8 +157,13 @@ def _sides_of_run(run: StoredRun, given: Given) -> list[Side]:
     scored = run.cells() if kind in _SCORED else []
     models = _models_with_results(run, scored)
     if not models:
-        again = "It was interrupted before anything ended: run its command again, `" + _command(run) + "`."
-        raise UsageError(f"{given.text} holds no results", hint=again)
+        failed = next((cell for cell in scored if cell.error), None)
+        why = "It was interrupted before anything ended"
+        if failed is not None:
+            reason = failed.error.splitlines()[0]
+            why = f"All of it failed, first {failed.model} on {failed.task.task} ({reason})"
+        hint = f"{why}: run its command again, `{_command(run)}`."
+        raise UsageError(f"{given.text} holds no results", hint=hint)
     if given.model is not None:
         if given.model not in models:
             raise UnknownNameError.for_name(

@@ -108,6 +108,14 @@ class TestSides:
         with pytest.raises(UsageError, match="the same model of the same run"):
             sides_of([parse_given(str(run)), parse_given(f"again={run}")])
 
+    def test_a_run_of_which_all_failed_says_why(self, run: Path) -> None:
+        for file in (run / "cells").iterdir():
+            record = json.loads(file.read_text())
+            failed = {"status": "failed", "metrics": [], "error": "no luck\nat all"}
+            file.write_text(json.dumps({**record, **failed}))
+        with pytest.raises(UsageError, match=r"no results\. All of it failed, first .* \(no luck\): run its"):
+            sides_of([parse_given(str(run))])
+
     def test_an_empty_run_is_refused_with_its_command(self, run: Path) -> None:
         for file in (run / "cells").iterdir():
             file.unlink()
