@@ -107,6 +107,7 @@ def _aligned(
     remarks: list[str] = []
     columns: list[list[TaskItems]] = [[] for _ in sides]
     member_of, n_total = [], 0
+    held_back_by: set[int] = set()
     for place, member in enumerate(members):
         items = [
             read_task_items(run, one.cells[member], cluster=options.cluster)
@@ -116,7 +117,7 @@ def _aligned(
             f"{side.label}: {remark}" for side, i in zip(sides, items, strict=True) for remark in i.remarks
         ]
         kept = _in_common(member, items, sides)
-        remarks += _cut(member, items, len(kept[0].doc_ids), sides)
+        held_back_by |= _fewer(items)
         for column, one in zip(columns, kept, strict=True):
             column.append(one)
         member_of.append(np.full(len(kept[0].doc_ids), place, np.int64))
@@ -144,6 +145,7 @@ def _aligned(
         n_total=n_total,
         sides=_of_one_kind([_side(column, shared) for column in columns]),
         partial=len(doc_ids) < n_total,
+        held_back_by=tuple(sorted(held_back_by)),
         remarks=tuple(dict.fromkeys(remarks)),
     )
 
@@ -180,17 +182,10 @@ def _in_common(member: str, items: Sequence[TaskItems], sides: Sequence[Side]) -
     return kept
 
 
-def _cut(member: str, items: Sequence[TaskItems], n: int, sides: Sequence[Side]) -> list[str]:
-    """Return which sides lack items that the task has."""
-    n_total = max(i.cell.task.n_docs_total for i in items)
-    if n == n_total:
-        return []
-    few = [s.label for s, i in zip(sides, items, strict=True) if len(i.doc_ids) < n_total]
-    if len(few) == len(sides) and len({len(i.doc_ids) for i in items}) == 1:
-        # How many are compared is in the table; nobody holds the others back.
-        return []
-    why = f": {', '.join(few)} {'has' if len(few) == 1 else 'have'} not all" if few else ""
-    return [f"{member}: {n:,} of {n_total:,} items are compared{why}"]
+def _fewer(items: Sequence[TaskItems]) -> set[int]:
+    """Return the places of sides that have fewer items than another one."""
+    counts = [len(i.doc_ids) for i in items]
+    return {place for place, n in enumerate(counts) if n < max(counts)}
 
 
 def _taken(items: TaskItems, at: NDArray[np.intp]) -> TaskItems:

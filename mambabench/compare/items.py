@@ -130,6 +130,8 @@ class AlignedTask:
     """In the order asked for, the baseline first."""
     partial: bool
     """Whether fewer items are in common than the task has."""
+    held_back_by: tuple[int, ...] = ()
+    """Places of the sides that have fewer items than another one, so that less is compared."""
     remarks: tuple[str, ...] = ()
 
     @property

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mambabench.progress import Progress
 
 _MOST_REMARKS: Final = 3
+_MOST_PARTIAL: Final = 6
 
 
 @dataclass(frozen=True)
@@ -145,9 +146,22 @@ def _aligned(
             continue
         tasks, totals, said = aligned_tasks([baseline, *group], options)
         parts.append(_Aligned(tuple(side.label for side in group), tuple(tasks), tuple(totals)))
-        remarks += said
+        remarks += [*_partial(tasks, [baseline, *group]), *said]
         remarks += [remark for task in tasks for remark in _remarks_of(task)]
     return parts, remarks
+
+
+def _partial(tasks: Sequence[AlignedTask], sides: Sequence[Side]) -> list[str]:
+    """Say of which tasks not all items are compared, and which sides have fewer than others."""
+    found = [f"{task.label} {task.n:,} of {task.n_total:,}" for task in tasks if task.partial]
+    if not found:
+        return []
+    more = len(found) - _MOST_PARTIAL
+    named = "; ".join(found[:_MOST_PARTIAL]) + (f" and {more:,} more" if more > 0 else "")
+    places = sorted({place for task in tasks for place in task.held_back_by})
+    who = [sides[place].label for place in places]
+    why = f"; {_listed(who)} {'has' if len(who) == 1 else 'have'} fewer than others" if who else ""
+    return [f"PARTIAL: not all items were compared: {named}{why}."]
 
 
 def _remarks_of(task: AlignedTask) -> list[str]:

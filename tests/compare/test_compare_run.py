@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import numpy as np
 import pytest
 from scored_runs import Samples, accuracy, choice_samples, drawn, stored_run, task_record
 
+from mambabench.compare import align
+from mambabench.compare.items import TaskItems
 from mambabench.compare.result import CompareOptions, Contrast, Side
 from mambabench.compare.run import Compared, compare_sides
 from mambabench.compare.sources import parse_given, sides_of
 from mambabench.errors import MismatchError, UsageError
+from mambabench.report.compare.words import words
 from mambabench.report.zeroshot import build_table
 from mambabench.schema import MetricRecord, ReadRecord
 from mambabench.stats.intervals import perplexity_interval
@@ -290,6 +294,40 @@ def test_a_group_cut_short_is_said_once_for_all_its_members(tmp_path: Path) -> N
     comparison = compared(*found).comparison
     assert comparison.contrasts[0].n == 60
     assert comparison.contrasts[0].n_total == 96
-    assert len(comparison.remarks) == 4
-    assert comparison.remarks[0] == "mmlu_0: 5 of 8 items are compared: short has not all"
-    assert comparison.remarks[-1] == "mmlu: 9 more remarks like these"
+    assert comparison.remarks == (
+        "PARTIAL: not all items were compared: mmlu 60 of 96; short has fewer than others.",
+    )
+
+
+def test_a_group_has_few_remarks_of_its_members(
+    runs: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = align.read_task_items  # type: ignore[attr-defined]
+
+    def doubtful(*given: Any, **named: Any) -> TaskItems:
+        items = real(*given, **named)
+        return replace(items, remarks=(f"{items.cell.task.task} is odd",))
+
+    monkeypatch.setattr(align, "read_task_items", doubtful)
+    remarks = compared(*runs[:2]).comparison.remarks
+    # Two sides' remarks on each of three members.
+    assert [r for r in remarks if "blimp" in r] == [
+        "blimp: base: blimp_adjunct_island is odd",
+        "blimp: same: blimp_adjunct_island is odd",
+        "blimp: base: blimp_causative is odd",
+        "blimp: 3 more remarks like these",
+    ]
+
+
+def test_partial_runs_of_the_same_items_hold_nobody_back(tmp_path: Path) -> None:
+    found = []
+    for model in ("base", "tuned"):
+        tasks = {f"task{i}": choices(8, i)[:6] for i in range(8)}
+        records = {task: task_record(task, 6, n_docs_total=2000) for task in tasks}
+        found.append(stored_run(tmp_path, model, tasks, records=records, partial=True))
+    comparison = compared(*found).comparison
+    (said,) = comparison.remarks
+    assert said.startswith("PARTIAL: not all items were compared: task0 6 of 2,000; task1 6 of 2,000; ")
+    assert said.endswith("; task5 6 of 2,000 and 2 more.")
+    # Once, and where it is seen.
+    assert sum("2,000" in sentence for sentence in words(comparison)) == 1

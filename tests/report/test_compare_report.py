@@ -182,18 +182,17 @@ def test_further_metrics_have_a_table_of_their_own() -> None:
     assert any(line.rstrip().endswith("better") for line in lines[place:])
 
 
-def test_limits_name_what_is_partial_and_what_depends() -> None:
+def test_limits_name_what_depends() -> None:
     found = limits(
         replace(
             only(),
             contrasts=(
-                contrast(n_total=10_042),
+                contrast(),
                 contrast(task="mmlu", label="MMLU", n_clusters=57, cluster_name="subject"),
             ),
         )
     )
     assert found == [
-        "PARTIAL: not all items were compared: HellaSwag 200 of 10,042.",
         "Items that share a subject are not independent and count as such: MMLU 57.",
     ]
 
@@ -225,10 +224,10 @@ def test_what_could_not_be_seen_is_said() -> None:
 
 
 def test_names_with_commas_are_told_apart() -> None:
-    found = [contrast(task=f"t{i}", label=f"Recall, {i} tokens", n_total=900) for i in (1, 2)]
+    found = [contrast(task=f"t{i}", label=f"Recall, {i} tokens", paired=False) for i in (1, 2)]
     shown = replace(only(), contrasts=tuple(found))
     assert tallies(shown, "tuned").endswith("(Recall, 1 tokens; Recall, 2 tokens)")
-    assert limits(shown)[0].endswith("Recall, 1 tokens 200 of 900; Recall, 2 tokens 200 of 900.")
+    assert limits(shown)[0].endswith(": Recall, 1 tokens; Recall, 2 tokens.")
 
 
 def test_families_are_said_with_their_sizes() -> None:

@@ -115,16 +115,12 @@ def sensitivity(comparison: Comparison) -> list[str]:
 
 
 def limits(comparison: Comparison) -> list[str]:
-    """Say of contrasts what limits them: partial, unpaired, not tested, items that are not independent."""
+    """Say of contrasts what limits them: unpaired, not tested, items that are not independent."""
     said = []
     contrasts = comparison.contrasts
     unpaired = _unpaired(contrasts)
     if unpaired:
         said.append(f"Compared by totals only, without single items, which shows less: {_some(unpaired)}.")
-    partial = {c.label: c for c in contrasts if c.paired and c.n < c.n_total}
-    if partial:
-        each = [f"{label} {c.n:,} of {c.n_total:,}" for label, c in partial.items()]
-        said.append(f"PARTIAL: not all items were compared: {_some(each)}.")
     clustered: dict[str, list[str]] = {}
     for label, c in {c.label: c for c in contrasts if c.n_clusters}.items():
         clustered.setdefault(c.cluster_name or "cluster", []).append(f"{label} {c.n_clusters:,}")
