@@ -161,13 +161,26 @@ def _evaluate(models: Sequence[Given], known: Sequence[Side], asking: Asking) ->
 
 def _check_gate(gate: Gate, suite: Suite) -> None:
     """Refuse a gate on what is about to be evaluated and will not be there."""
-    names = {name.lower() for task in suite.tasks for name in (task.task, task.label or task.task)}
-    if not {gate.name.lower(), f"{gate.name}.{gate.measure}".lower()} & {*names, *_ANYTHING}:
+    from mambabench.compare.items import LOG_LIKELIHOOD
+
+    by_name = {name.lower(): task for task in suite.tasks for name in (task.task, task.label or task.task)}
+    # Names of tasks may have dots.
+    task, measure = by_name.get(f"{gate.name}.{gate.measure}".lower()), ""
+    if task is None:
+        task, measure = by_name.get(gate.name.lower()), gate.measure
+    if task is None and gate.name not in _ANYTHING:
         tasks = [task.task for task in suite.tasks]
         error = UnknownNameError.for_name(
             "name", gate.name, [*tasks, *_ANYTHING], where=f"Suite {suite.name} has {', '.join(tasks)}."
         )
         raise UnknownNameError(f"gate '{gate.text}': {error.message}", hint=error.hint)
+    if gate.point:
+        raise UsageError(f"gate '{gate.text}': a task has no points", hint="Leave out what follows '@'.")
+    known = [*(task.metrics if task else ()), LOG_LIKELIHOOD]
+    if task is not None and measure and measure not in known:
+        raise UsageError(
+            f"gate '{gate.text}': {task.task} has no '{measure}'", hint=f"It has {', '.join(known)}."
+        )
 
 
 def _steps(sides: Sequence[Side], models: Sequence[Given]) -> dict[str, Stepped]:
