@@ -34,6 +34,7 @@ def ways(baseline: Side, candidates: Sequence[Side]) -> list[str]:
         if len({value for value in said if value}) > 1:
             each = [f"{side.label} {value}" for side, value in zip(sides, said, strict=True) if value]
             remarks.append(f"{what}: {', '.join(each)}")
+    remarks += _codes(sides, found)
     mine = _weights(found[0])
     same = [
         side.label for side, one in zip(sides[1:], found[1:], strict=True) if mine and _weights(one) == mine
@@ -58,6 +59,20 @@ def _found(side: Side) -> _Found:
     return run.manifest, mine[0] if len(mine) == 1 else None
 
 
+def _codes(sides: Sequence[Side], found: Sequence[_Found]) -> list[str]:
+    """Say which sides of one architecture were computed by different code; others always are."""
+    by_family: dict[str, dict[str, str]] = {}
+    for side, (_, checkpoint) in zip(sides, found, strict=True):
+        if checkpoint is not None:
+            code = f"{side.label} by {checkpoint.implementation} ({checkpoint.kernel_path})"
+            by_family.setdefault(checkpoint.family, {})[code] = code.removeprefix(side.label)
+    return [
+        f"computed by different code: {', '.join(codes)}"
+        for codes in by_family.values()
+        if len(set(codes.values())) > 1
+    ]
+
+
 def _dtype(found: _Found) -> str:
     checkpoint = found[1]
     return "" if checkpoint is None else f"in {checkpoint.dtypes.get('matmul', '')}".removesuffix("in ")
@@ -66,6 +81,11 @@ def _dtype(found: _Found) -> str:
 def _device(found: _Found) -> str:
     checkpoint = found[1]
     return "" if checkpoint is None else f"on {checkpoint.device_name}"
+
+
+def _program(found: _Found) -> str:
+    settings: Any = found[0].settings
+    return f"by {settings.format}" if found[0].kind == "imported" else "by mambabench"
 
 
 def _engine(found: _Found) -> str:
@@ -94,9 +114,11 @@ def _weights(found: _Found) -> frozenset[str]:
 
 
 _FACTS: Final[tuple[tuple[str, Callable[[_Found], str]], ...]] = (
+    ("scored by different programs", _program),
     ("computed in different types", _dtype),
     ("computed on different devices", _device),
     ("computed by different engines", _engine),
+    ("mambabench's version differs", _version("mambabench")),
     ("lm-eval's version differs", _version("lm-eval")),
     ("transformers' version differs", _version("transformers")),
     ("torch's version differs", _version("torch")),

@@ -15,9 +15,19 @@ from mambabench.schema import FileRecord, ImportSettingsRecord, RunManifest
 from mambabench.store import Store, StoredRun
 
 
-def run(root: Path, model: str, weights: str, *, dtype: str = "float32", **manifest: Any) -> Path:
-    path = stored_run(root / model, model, {"piqa": choice_samples(*drawn(4))}, **manifest)
+def run(
+    root: Path,
+    model: str,
+    weights: str,
+    *,
+    dtype: str = "float32",
+    environment: dict[str, Any] | None = None,
+    **checkpoint: Any,
+) -> Path:
+    samples = {"piqa": choice_samples(*drawn(4))}
+    path = stored_run(root / model, model, samples, environment=environment or {})
     record = checkpoint_record(
+        **checkpoint,
         name=model,
         dtypes={"matmul": dtype},
         files=(FileRecord(name="model.safetensors", size_bytes=1, sha256=weights),),
@@ -44,7 +54,7 @@ def test_another_type_and_the_same_weights(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("package", ["lm-eval", "torch", "transformers"])
+@pytest.mark.parametrize("package", ["lm-eval", "mambabench", "torch", "transformers"])
 def test_other_versions(tmp_path: Path, package: str) -> None:
     old = run(tmp_path, "old", "b", environment={"packages": {package: "1.0"}})
     new = run(tmp_path, "new", "a", environment={"packages": {package: "2.0"}})
@@ -60,4 +70,17 @@ def test_an_imported_run_says_the_version_that_its_files_say(tmp_path: Path) -> 
         tmp_path / "x", "theirs", {"piqa": choice_samples(*drawn(4))}, kind="imported", settings=settings
     )
     assert isinstance(StoredRun(theirs).manifest, RunManifest)
-    assert said(ours, theirs) == ["lm-eval's version differs: ours 0.4.13, theirs 0.4.2"]
+    assert said(ours, theirs) == [
+        "scored by different programs: ours by mambabench, theirs by lm-eval",
+        "lm-eval's version differs: ours 0.4.13, theirs 0.4.2",
+    ]
+
+
+def test_other_code_for_one_architecture(tmp_path: Path) -> None:
+    ours = run(tmp_path, "ours", "a", implementation="MambaSteps", kernel_path="numba")
+    theirs = run(tmp_path, "theirs", "b", implementation="MambaForCausalLM", kernel_path="numba")
+    other = run(tmp_path, "other", "c", family="llama", implementation="AttentionSteps")
+    assert said(ours, other) == []
+    assert said(ours, theirs, other) == [
+        "computed by different code: ours by MambaSteps (numba), theirs by MambaForCausalLM (numba)"
+    ]
