@@ -107,6 +107,8 @@ class _Wish:
     export: Path | None
     plot: Path | None
     as_json: bool
+    tasks: tuple[str, ...]
+    """That are laid out over training steps; all of them where there are none."""
 
     @classmethod
     def of(cls, given: dict[str, Any]) -> _Wish:
@@ -115,7 +117,9 @@ class _Wish:
 
         gates = [parse_gate(text) for text in given.pop("gates")]
         wish = cls(
-            gates, *(given.pop(name) for name in ("baseline", "fail_when", "export", "plot", "as_json"))
+            gates=gates,
+            tasks=given["tasks"],
+            **{name: given.pop(name) for name in ("baseline", "fail_when", "export", "plot", "as_json")},
         )
         if wish.plot is not None:
             check_directory(wish.plot)
@@ -194,8 +198,9 @@ def _sides(context: click.Context, given: dict[str, Any], wish: _Wish) -> tuple[
     if given["patterns"]:
         _refuse(context, wish, ("baseline", "gates", "export", "ranking"), "--checkpoints")
     sides = [parse_given(text, out) for text in texts]
-    # What is wrong with an option shows whether it is needed or not.
-    suite = asked_suite(given["suite"], given["tasks"], given["num_fewshot"])
+    # What is wrong with an option shows whether it is needed or not. Runs have names of tasks of their own.
+    picked = given["patterns"] and given["num_fewshot"] is None and all(side.path for side in sides)
+    suite = asked_suite(given["suite"], () if picked else given["tasks"], given["num_fewshot"])
     asking = Asking(
         asked=Asked(
             suite=suite,
@@ -298,7 +303,7 @@ def _curves(found: Found, options: CompareOptions, wish: _Wish) -> _Said:
 
     if not found.is_scored:
         raise UsageError("--checkpoints lays out scores, not sweeps", hint="Name runs of zeroshot.")
-    laid_out = curves(found.sides, options, known=found.steps)
+    laid_out = curves(found.sides, options, known=found.steps, tasks=wish.tasks)
     document = {"kind": "curves", "schema_version": 1, "answers": words(laid_out), **plain(laid_out)}
     said = _Said(document, lambda: render(laid_out))
 

@@ -165,7 +165,8 @@ def evaluation_options(command: _F) -> _F:
         ),
         click.option(
             "--task", "tasks", multiple=True, metavar="NAME",
-            help="Evaluate models on this task instead of a suite; may be repeated.",
+            help="Evaluate models on this task instead of a suite, or lay it out with --checkpoints; "
+            "may be repeated.",
         ),
         click.option(
             "--num-fewshot", type=click.IntRange(min=0), help="Worked examples in each prompt, with --task."

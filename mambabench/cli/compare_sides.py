@@ -101,9 +101,11 @@ def find_sides(given: Sequence[Given], asking: Asking) -> Found:
     runs = [one for one in given if one.path is not None]
     models = [one for one in given if one.path is None]
     known = sides_of(runs)
-    if not models and asking.useless:
+    # Over training steps it also picks what is laid out.
+    useless = [option for option in asking.useless if not (asking.curves and option == "--task")]
+    if not models and useless:
         raise UsageError(
-            f"{asking.useless[0]} says how models are evaluated, and only runs are named",
+            f"{useless[0]} says how models are evaluated, and only runs are named",
             hint="Leave it out, or name a model.",
         )
     need_weights = asking.evaluation.get("weights") == "pretrained"

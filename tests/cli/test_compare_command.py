@@ -306,3 +306,9 @@ def test_checkpoints_are_evaluated_and_laid_out_by_step(compare: Call, place: Pa
     code, again, err = compare("--checkpoints", "zeroshot-piqa-*", "--out", str(tmp_path / "out"), *QUICK)
     assert code == 0, err
     assert "1,000" in again or "1000" in again
+    # Of runs a task is picked by the name that they give it.
+    picked = ("--checkpoints", "zeroshot-piqa-*", "--out", str(tmp_path / "out"), *QUICK, "--task")
+    assert compare(*picked, "piqa")[:2] == (0, again)
+    code, _, err = compare(*picked, "pica")
+    assert code == 2
+    assert "unknown task 'pica'. Closest: piqa. There are piqa" in err

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, TextIO
 
 from mambabench.report.compare.curves import contenders_text, luck_text, shown_steps, words
-from mambabench.report.compare.format import harmless, shortened, value
+from mambabench.report.compare.format import harmless, value
+from mambabench.report.compare.names import apart
 from mambabench.report.console import console_on, fitting, no_room
 
 if TYPE_CHECKING:
@@ -74,13 +75,14 @@ def _summary(console: Console, curves: Sequence[Curve]) -> None:
 
     def draw(kept: Sequence[tuple[str, object]], narrow: bool) -> Table:
         drawn = _frame()
+        names = apart((curve.label for curve in curves), _LONGEST_NAMES[narrow])
         drawn.add_column("task", no_wrap=True)
         for title, _ in kept:
             right = title not in ("metric", "may be the best", "luck")
             drawn.add_column(title, justify="right" if right else "left", no_wrap=True)
         for curve in curves:
             cells = [cell(curve) for _, cell in kept]  # type: ignore[operator]
-            drawn.add_row(shortened(curve.label, _LONGEST_NAMES[narrow]), *cells)
+            drawn.add_row(names[curve.label], *cells)
         return drawn
 
     drawn, _, left_out = fitting(console, columns, _SUMMARY_DROPPED, draw)
@@ -101,7 +103,8 @@ def _by_step(console: Console, curves: Sequence[Curve]) -> None:
     steps = sorted({p.step for c in curves for p in c.points})
     shown = shown_steps(steps, [c.best.step for c in curves], _MOST_STEPS)
     # The mean and the first tasks last.
-    columns = [(f"{_wrapped(c.label)}\n{c.metric}", c) for c in curves]
+    names = apart((c.label for c in curves), _LONGEST_NAMES[0])
+    columns = [(f"{_wrapped(names[c.label])}\n{c.metric}", c) for c in curves]
     drawn, _, left_out = fitting(
         console,
         columns,
@@ -123,8 +126,8 @@ def _by_step(console: Console, curves: Sequence[Curve]) -> None:
     console.print()
 
 
-def _wrapped(label: str) -> str:
-    return textwrap.fill(shortened(label, _LONGEST_NAMES[0]), _LONGEST_NAMES[1], break_on_hyphens=False)
+def _wrapped(name: str) -> str:
+    return textwrap.fill(name, _LONGEST_NAMES[1], break_on_hyphens=False)
 
 
 def _steps_table(columns: Sequence[tuple[str, Curve]], steps: Sequence[int], *, n_with_ends: int) -> Table:
