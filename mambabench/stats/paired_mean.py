@@ -54,7 +54,7 @@ def mean_effect(
     of 100 if 80% are 0 and the others exponential with one sign, 74% if they are log-normal with sigma 2. The
     test keeps its level wherever sides differ by chance alone; differences whose mean is 0 but whose tails
     are unlike (exponential minus 1) are found in 10% of the cases with 10 items and in 6% with 100
-    (`tests/performance/coverage.py`, sections mean-t and mean-test).
+    (`tests/performance/interval_coverage.py`, sections mean-t and mean-test).
 
     Args:
         candidate: [n], one value an item.

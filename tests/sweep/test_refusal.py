@@ -22,7 +22,7 @@ def test_a_model_patched_to_be_wrong_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("MAMBABENCH_CACHE", str(tmp_path / "cache"))
     options = SpeedOptions(
         "latency",
-        (Block(("mamba-tiny", "pythia-tiny"), (32,), (4,), (1,)),),
+        (Block(("mamba-tiny",), (32,), (4,), (1,)),),
         repeats=1,
         processes=1,
         max_time_s=1,
@@ -30,15 +30,12 @@ def test_a_model_patched_to_be_wrong_is_refused(tmp_path: Path, monkeypatch: pyt
         out=tmp_path / "results",
     )
     outcome = run_sweep(options, child=BROKEN)
-    wrong, right = outcome.table.rows
-    assert wrong.point.model == "mamba-tiny"
+    (wrong,) = outcome.table.rows
     assert wrong.status == "failed"
     assert wrong.n_repeats == 0
     assert "certificate" in wrong.detail
-    assert right.status == "ok"
     with pytest.raises(CellsFailedError, match="mamba-tiny"):
         outcome.raise_for_failures()
 
-    alone = (Block(("mamba-tiny",), (32,), (4,), (1,)),)
-    insisting = replace(options, blocks=alone, verify=False, out=tmp_path / "insisting")
+    insisting = replace(options, verify=False, out=tmp_path / "insisting")
     assert [row.status for row in run_sweep(insisting, child=BROKEN).table.rows] == ["ok"]

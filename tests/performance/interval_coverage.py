@@ -1,8 +1,8 @@
 """What intervals cover and how often tests err, for every kind of comparison, by one command, as Markdown.
 
-    python tests/performance/coverage.py                              everything
-    python tests/performance/coverage.py --section binary-score       one section; may be repeated
-    python tests/performance/coverage.py --list                       the sections' names
+    python tests/performance/interval_coverage.py                              everything
+    python tests/performance/interval_coverage.py --section binary-score       one section; may be repeated
+    python tests/performance/interval_coverage.py --list                       the sections' names
 
 Each row gives the least and the largest value over all the cases that it names. Of right and wrong answers
 they are sums over all outcomes; where there is a simulation the row says so, with its standard error. The
