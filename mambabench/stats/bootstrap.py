@@ -27,7 +27,8 @@ N_FOR_BOOTSTRAP = 500
 Its correction for skewness is itself estimated, and is noise to symmetric differences with heavy tails: of
 Student's t on 3 degrees of freedom the 95% interval of 100 or 200 items holds the mean in 92% of the cases,
 that of 500 in 94%; Student's holds it in 95% of all. Items whose difference is 0 do not help: with four of
-five at 0, 500 items cover 91% and 2,500 cover 94% (`tests/performance/interval_coverage.py --section bootstrap`)."""
+five at 0, 500 items cover 91% and 2,500 cover 94%, as `tests/performance/interval_coverage.py --section
+bootstrap` prints."""
 ALIKE_FOR_BOOTSTRAP = 100
 """Degrees of freedom that are left where sizes differ: a resample without the largest is another thing."""
 LEAST_REPLICATES = 1000
