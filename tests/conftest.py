@@ -7,6 +7,11 @@ import os
 import signal
 
 import pytest
+from hypothesis import settings
+
+# Fewer examples than hypothesis draws by itself: there are many tests, and every run draws others.
+settings.register_profile("quick", max_examples=40)
+settings.load_profile("quick")
 
 # As the command does, and in time for torch: OpenMP's threads spin between two products otherwise, and on a
 # machine that does other things, too, a small product then waits for a whole turn of the scheduler.

@@ -172,7 +172,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_rows(tmp_path_factory.mktemp("data"), n=4)
 
 
-@pytest.mark.slow
+@pytest.mark.tools
 def test_a_row_of_each_kind_is_measured(data: Path, tmp_path: Path) -> None:
     tokenizer, out = build_tokenizer(tmp_path / "tokenizer"), tmp_path / "rows.json"
     rows = ["mamba-130m/piqa", "forward/mamba2-130m", "planning"]
@@ -199,7 +199,7 @@ def test_a_row_of_each_kind_is_measured(data: Path, tmp_path: Path) -> None:
         assert text in report
 
 
-@pytest.mark.slow
+@pytest.mark.tools
 def test_a_runs_memory_and_its_first_answers_are_seen_from_outside(data: Path, tmp_path: Path) -> None:
     model = tiny_mamba(tmp_path / "model")
     arguments = ["zeroshot", "--model", str(model), "--task", "piqa", "--data-dir", str(data), "--dtype"]
