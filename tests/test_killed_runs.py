@@ -18,14 +18,14 @@ from typing import Any
 
 import pytest
 
-N_KILLS = 5
+N_KILLS = 10
 N_ROWS = 150
 TASKS = ["piqa", "lambada_openai", "wikitext", "triviaqa"]
 """Log-likelihoods of several choices and of one, rolling log-likelihoods, and generation."""
 
 
 @pytest.mark.slow
-def test_kills_change_nothing(tmp_path: Path) -> None:
+def test_ten_kills_change_nothing(tmp_path: Path) -> None:
     from builders import tiny_mamba
     from tasks.rows import write_jsonl, write_rows
 
