@@ -29,8 +29,8 @@ from mambabench.zeroshot import (
 if TYPE_CHECKING:
     from mambabench.models.base import LoadedModel
     from mambabench.models.plan import CheckpointPlan
-    from mambabench.report.zeroshot import ZeroshotTable
     from mambabench.store import RunDir, StoredRun
+    from mambabench.tables.zeroshot import ZeroshotTable
     from mambabench.tasks.ahead import Collector
     from mambabench.tasks.answering import Answerer
     from mambabench.tasks.evaluate import ChatOptions
@@ -387,7 +387,7 @@ def _chat(options: ZeroshotOptions) -> ChatOptions:
 def _table(
     options: ZeroshotOptions, plans: Sequence[CheckpointPlan], cells: Sequence[CellRecord]
 ) -> ZeroshotTable:
-    from mambabench.report.zeroshot import build_table
+    from mambabench.tables.zeroshot import build_table
 
     names = [(plan.name, published_as(plan, options)) for plan in plans]
     return build_table(options.suite, names, cells)

@@ -28,9 +28,9 @@ from mambabench.schema import (
 
 if TYPE_CHECKING:
     from mambabench.models.plan import CheckpointPlan, Engine
-    from mambabench.report.zeroshot import ZeroshotTable
     from mambabench.store import RunDir, StoredRun
     from mambabench.suite import Suite
+    from mambabench.tables.zeroshot import ZeroshotTable
     from mambabench.tasks.offline import PreparedTask
 
 _COMPUTES = ("torch", "transformers", "tokenizers", "mamba-ssm", "causal-conv1d", "lm-eval", "peft", "gguf")

@@ -19,10 +19,10 @@ import numpy as np
 from speed_records import MAMBA, PYTHIA, Speeds, failed, point, replicate, sizes_by_name
 
 from mambabench.long_schema import ContextLossRecord, CorpusRecord, DepthRecord, RecallRecord
-from mambabench.report.longcontext.table import LongTable, build_long_table
-from mambabench.report.speed.table import SpeedTable, build_speed_table
 from mambabench.schema import MetricRecord
 from mambabench.stats.intervals import ratio_interval, wilson
+from mambabench.tables.longcontext.table import LongTable, build_long_table
+from mambabench.tables.speed.table import SpeedTable, build_speed_table
 
 Truth = Callable[[str, int], float]
 """Accuracy, or loss in nats a token, of a model at a length."""

@@ -10,9 +10,9 @@ from typing import Any
 
 from speed_records import MAMBA, PYTHIA, Speeds, ceilings, failed, point, replicate, sizes_by_name
 
-from mambabench.report.speed.table import SpeedRow, SpeedTable, build_speed_table
 from mambabench.sizes import ModelSizes, layout_for
 from mambabench.speed_schema import PointRecord, ReplicateRecord, Status
+from mambabench.tables.speed.table import SpeedRow, SpeedTable, build_speed_table
 
 
 def sizes(name: str) -> ModelSizes:

@@ -159,8 +159,8 @@ class _Said:
     def show(self, found: Found, wish: _Wish) -> None:
         """Print everything, then raise for gates, failed cells and files that could not be written."""
         from mambabench.compare.gates import raise_for
-        from mambabench.report.compare.gates import render as render_gates
-        from mambabench.report.compare.plain import plain
+        from mambabench.tables.compare.gates import render as render_gates
+        from mambabench.tables.compare.plain import plain
 
         warnings = list(dict.fromkeys(w for one in found.evaluated for w in one.outcome.warnings))
         if wish.as_json:
@@ -257,8 +257,8 @@ def _scores(sides: Sequence[Side], baseline: Side, options: CompareOptions, wish
     from mambabench.compare.gates import check_gates
     from mambabench.compare.run import compare_sides
     from mambabench.plots.compare import save_figures
-    from mambabench.report.compare.plain import as_json
-    from mambabench.report.compare.terminal import render
+    from mambabench.tables.compare.plain import as_json
+    from mambabench.tables.compare.terminal import render
 
     compared = compare_sides(sides, baseline, options)
     comparison = compared.comparison
@@ -278,7 +278,7 @@ def _speeds(sides: Sequence[Side], baseline: Side, options: CompareOptions, wish
     from mambabench.compare.speed import compare_speed
     from mambabench.errors import UsageError
     from mambabench.plots.compare.speed import NAME, draw_speed_ratios
-    from mambabench.report.compare.speed import render
+    from mambabench.tables.compare.speed import render
 
     for option, is_given in (("--export", wish.export is not None), ("--rank", options.ranking)):
         if is_given:
@@ -297,9 +297,9 @@ def _curves(found: Found, options: CompareOptions, wish: _Wish) -> _Said:
     from mambabench.errors import UsageError
     from mambabench.plots.compare.curves import draw_steps
     from mambabench.plots.speed.sheet import sheet_style
-    from mambabench.report.compare.curves import words
-    from mambabench.report.compare.curves_terminal import render
-    from mambabench.report.compare.plain import plain
+    from mambabench.tables.compare.curves import words
+    from mambabench.tables.compare.curves_terminal import render
+    from mambabench.tables.compare.plain import plain
 
     if not found.is_scored:
         raise UsageError("--checkpoints lays out scores, not sweeps", hint="Name runs of zeroshot.")

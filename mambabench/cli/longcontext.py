@@ -174,7 +174,7 @@ def _draw(outcome: LongOutcome, directory: Path) -> tuple[list[Path], Mambabench
 
 
 def _render(outcome: LongOutcome, drawn: list[Path], *, as_json: bool) -> None:
-    from mambabench.report.longcontext.words import words
+    from mambabench.tables.longcontext.words import words
 
     said = words(outcome.table)
     if as_json:
@@ -183,7 +183,7 @@ def _render(outcome: LongOutcome, drawn: list[Path], *, as_json: bool) -> None:
         print_json({**document(outcome), "answers": said, "plots": [str(path) for path in drawn]})
         return
     from mambabench.cli.engines import engine_lines
-    from mambabench.report.longcontext.terminal import render
+    from mambabench.tables.longcontext.terminal import render
 
     render(outcome.table)
     for line in (

@@ -169,7 +169,7 @@ def _render(outcome: PerplexityOutcome, drawn: Path | None, *, as_json: bool) ->
         )
         return
     from mambabench.cli.engines import engine_lines
-    from mambabench.report.longcontext.perplexity_terminal import render
+    from mambabench.tables.longcontext.perplexity_terminal import render
 
     render(outcome.table)
     for line in (

@@ -24,7 +24,7 @@ def show_plan(plan: SpeedPlan, *, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mambabench.report.speed.format import size
+    from mambabench.tables.speed.format import size
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     # A name may be a path: the figures beside it stay readable.

@@ -281,7 +281,7 @@ def _render(outcome: SpeedOutcome, options: SpeedOptions, drawn: list[Path], *, 
     if outcome.table.kind == "conversation":
         _render_conversation(outcome, drawn, as_json=as_json)
         return
-    from mambabench.report.speed.words import answers
+    from mambabench.tables.speed.words import answers
 
     words = answers(outcome.table, budget_bytes=options.budget_bytes)
     if as_json:
@@ -297,7 +297,7 @@ def _render(outcome: SpeedOutcome, options: SpeedOptions, drawn: list[Path], *, 
             }
         )
         return
-    from mambabench.report.speed.terminal import render
+    from mambabench.tables.speed.terminal import render
 
     render(outcome.table)
     for line in (*words, *outcome.notes, *(f"plot: {path}" for path in drawn)):
@@ -306,7 +306,7 @@ def _render(outcome: SpeedOutcome, options: SpeedOptions, drawn: list[Path], *, 
 
 
 def _render_conversation(outcome: SpeedOutcome, drawn: list[Path], *, as_json: bool) -> None:
-    from mambabench.report.speed.conversation import answers, conversation_rows
+    from mambabench.tables.speed.conversation import answers, conversation_rows
 
     rows = conversation_rows(outcome.replicates)
     words = answers(rows)
@@ -323,7 +323,7 @@ def _render_conversation(outcome: SpeedOutcome, drawn: list[Path], *, as_json: b
             }
         )
         return
-    from mambabench.report.speed.conversation_terminal import render
+    from mambabench.tables.speed.conversation_terminal import render
 
     render(outcome.table.title, rows)
     for line in (*words, *outcome.notes, *(f"plot: {path}" for path in drawn)):

@@ -160,7 +160,7 @@ def asked_suite(name: str | None, tasks: tuple[str, ...], num_fewshot: int | Non
 
 def _render(outcome: ZeroshotOutcome, *, as_json: bool) -> None:
     from mambabench.references import sources
-    from mambabench.report.terminal import footnotes, render
+    from mambabench.tables.terminal import footnotes, render
 
     if as_json:
         print_json(

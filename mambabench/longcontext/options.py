@@ -24,8 +24,8 @@ from mambabench.zeroshot import answers_key
 if TYPE_CHECKING:
     from mambabench.models.plan import CheckpointPlan, Engine
     from mambabench.references import LengthReference
-    from mambabench.report.longcontext.table import LongTable
     from mambabench.sweep.options import SpeedOutcome
+    from mambabench.tables.longcontext.table import LongTable
 
 N_SAMPLES: Final = 50
 N_DEPTHS: Final = 10

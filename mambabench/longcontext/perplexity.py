@@ -205,7 +205,7 @@ def _evaluate(cell: PerplexityCell, run: RunDir, bar: Progress, options: Perplex
 
 
 def _outcome(run: RunDir, records: tuple[PerplexityRecord, ...], n_computed: int) -> PerplexityOutcome:
-    from mambabench.report.longcontext.perplexity import build_perplexity_table
+    from mambabench.tables.longcontext.perplexity import build_perplexity_table
 
     notes = [f"{record.model}: {text}" for record in records for text in record.warnings]
     return PerplexityOutcome(

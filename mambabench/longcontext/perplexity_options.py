@@ -22,8 +22,8 @@ from mambabench.zeroshot import answers_key
 
 if TYPE_CHECKING:
     from mambabench.models.plan import CheckpointPlan, Engine
-    from mambabench.report.longcontext.perplexity import PerplexityTable
     from mambabench.sizes import ModelSizes
+    from mambabench.tables.longcontext.perplexity import PerplexityTable
 
 ContextChoice = Literal["auto", "full", "sliding", "disjoint"]
 

@@ -28,17 +28,17 @@ from mambabench.longcontext.recall_cells import RecallCell
 from mambabench.models.record import UNSHIPPED
 from mambabench.progress import Progress, progress
 from mambabench.references import perplexities_by_length
-from mambabench.report.speed.format import size
 from mambabench.sizes import layout_for
+from mambabench.tables.speed.format import size
 
 if TYPE_CHECKING:
     from mambabench.long_schema import ContextLossRecord, LongStatus, RecallRecord
     from mambabench.models.base import LoadedModel
     from mambabench.references import LengthReference
-    from mambabench.report.longcontext.table import LongTable
     from mambabench.schema import CheckpointRecord
     from mambabench.store import RunDir
     from mambabench.sweep.options import SpeedOutcome
+    from mambabench.tables.longcontext.table import LongTable
 
 _OUT_OF_MEMORY = "out of memory: "
 _FREE_SHARE = 0.95
@@ -241,7 +241,7 @@ def _records(plan: LongPlan) -> tuple[tuple[RecallRecord, ...], tuple[ContextLos
 
 
 def _table(plan: LongPlan, run: RunDir, cost: SpeedOutcome | None) -> LongTable:
-    from mambabench.report.longcontext.table import build_long_table
+    from mambabench.tables.longcontext.table import build_long_table
 
     recall, losses = _records(plan)
     records: list[RecallRecord | ContextLossRecord] = [*recall, *losses]

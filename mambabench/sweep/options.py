@@ -27,8 +27,8 @@ from mambabench.schema import RunManifest, SpeedSettingsRecord, WeightsKind
 from mambabench.speed_schema import PointRecord, ReplicateRecord, Status, SweepKind
 
 if TYPE_CHECKING:
-    from mambabench.report.speed.table import SpeedTable
     from mambabench.sizes import ModelSizes
+    from mambabench.tables.speed.table import SpeedTable
 
 REPEATS: Final = 10
 PROCESSES: Final = 3

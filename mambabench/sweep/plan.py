@@ -34,12 +34,12 @@ from mambabench.models.locate import Located, locate, with_weights
 from mambabench.models.record import config_digest
 from mambabench.preflight import require_once, told_apart
 from mambabench.registry import ModelRef, resolve
-from mambabench.report.speed.format import size
 from mambabench.schema import WeightsKind
 from mambabench.sizes import ModelSizes, StateLayout, expected_bytes_of, layout_for
 from mambabench.speed_schema import PointRecord
 from mambabench.store import Store
 from mambabench.sweep.options import SpeedOptions, SpeedPlan, Subject
+from mambabench.tables.speed.format import size
 
 if TYPE_CHECKING:
     from mambabench.checkpoint_files import CheckpointFiles

@@ -117,7 +117,7 @@ class _Sweep:
 
     def outcome(self) -> SpeedOutcome:
         """Return what the sweep has now."""
-        from mambabench.report.speed.table import build_speed_table
+        from mambabench.tables.speed.table import build_speed_table
 
         plan = self._plan
         records = tuple(self._records[f] for f in self._fingerprints.values() if f in self._records)

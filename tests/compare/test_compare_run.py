@@ -16,12 +16,12 @@ from mambabench.compare.result import CompareOptions, Contrast, Side
 from mambabench.compare.run import Compared, compare_sides
 from mambabench.compare.sources import parse_given, sides_of
 from mambabench.errors import MismatchError, UsageError
-from mambabench.report.compare.words import words
-from mambabench.report.zeroshot import build_table
 from mambabench.schema import MetricRecord, ReadRecord
 from mambabench.stats.intervals import perplexity_interval
 from mambabench.store import StoredRun
 from mambabench.suite import Suite, SuiteTask
+from mambabench.tables.compare.words import words
+from mambabench.tables.zeroshot import build_table
 
 OPTIONS = CompareOptions(replicates=1000)
 BLIMP = ("blimp_adjunct_island", "blimp_causative", "blimp_drop_argument")

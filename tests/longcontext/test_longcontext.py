@@ -383,7 +383,7 @@ def test_groups_hold_every_sample_once_and_fit(ends: list[list[int]], most_token
     [
         ({}, 6),
         ({"weights": "random"}, 0),
-        ({"adapter": object()}, 0),
+        ({"adapter": "lora"}, 0),
         ({"spec": None}, 0),
         ({"revision": "step1000"}, 0),
         ({"tokenizer": "another"}, 0),

@@ -26,7 +26,7 @@ IMPORTS = (
     "mambabench.kernels.packed", "mambabench.kernels.cpu", "mambabench.scoring.scorer",
     "mambabench.tasks.evaluate", "mambabench.tasks.lm_eval_backend", "mambabench.tasks.offline",
     "mambabench.tasks.ahead", "mambabench.store", "mambabench.store.answers",
-    "mambabench.report.zeroshot", "mambabench.report.terminal", "mambabench.suite",
+    "mambabench.tables.zeroshot", "mambabench.tables.terminal", "mambabench.suite",
     "mambabench.suite_check", "mambabench.tasks.serving", "mambabench.store.samples",
     "mambabench.kernels._packed_numba", "mambabench.kernels._ssd_numba", "rich.console", "rich.progress",
     "transformers.generation.utils", "transformers.convert_slow_tokenizer",

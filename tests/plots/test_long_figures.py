@@ -16,7 +16,7 @@ from mambabench.errors import UsageError
 from mambabench.plots.longcontext import KEYS, figures, save_figures
 from mambabench.plots.longcontext.joined import draw_joined
 from mambabench.plots.speed.looks import Looks
-from mambabench.report.longcontext.table import LongTable, build_long_table
+from mambabench.tables.longcontext.table import LongTable, build_long_table
 
 
 @cache

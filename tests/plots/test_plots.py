@@ -9,7 +9,7 @@ import pytest
 
 from mambabench.errors import UsageError
 from mambabench.plots import check_figure_path, save, zeroshot_profile
-from mambabench.report.zeroshot import Row, ZeroshotTable
+from mambabench.tables.zeroshot import Row, ZeroshotTable
 
 ROW = Row(
     model="a", task="piqa", label="PIQA", metric="acc", filter="none", headline=True, value=64.5,

@@ -24,8 +24,8 @@ from speed_records import MAMBA, PYTHIA, failed, point, replicate
 from mambabench.errors import UsageError
 from mambabench.plots.speed import KEYS, figures, save_figures
 from mambabench.plots.speed.scales import quantity
-from mambabench.report.speed.table import SpeedTable, build_speed_table
 from mambabench.sizes import break_even_tokens, layout_for
+from mambabench.tables.speed.table import SpeedTable, build_speed_table
 
 
 @cache

@@ -9,8 +9,8 @@ from speed_plot_tables import line, lines, rows_of
 from speed_records import PYTHIA, point, replicate
 
 from mambabench.plots.speed import figures
-from mambabench.report.speed.table import SpeedTable
 from mambabench.sizes import break_even_tokens, layout_for
+from mambabench.tables.speed.table import SpeedTable
 
 
 def test_memory_sweeps_have_lines_of_the_spec_and_break_even_rings() -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from mambabench.plots.speed.looks import GREY, Looks
 from mambabench.plots.speed.sheet import Sheet
-from mambabench.report.compare.format import harmless
-from mambabench.report.compare.names import apart
+from mambabench.tables.compare.format import harmless
+from mambabench.tables.compare.names import apart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,9 +17,9 @@ from mambabench.plots.longcontext.curves import CHANCE
 from mambabench.plots.longcontext.lengths import ring_style
 from mambabench.plots.speed.looks import Looks
 from mambabench.plots.speed.sheet import Sheet
-from mambabench.report.compare.curves import contenders_text
-from mambabench.report.compare.curves import name as curve_name
-from mambabench.report.compare.format import harmless, shortened, value
+from mambabench.tables.compare.curves import contenders_text
+from mambabench.tables.compare.curves import name as curve_name
+from mambabench.tables.compare.format import harmless, shortened, value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from mambabench.plots.speed.looks import GREY, Looks
 from mambabench.plots.speed.sheet import Sheet
-from mambabench.report.compare.format import amount, harmless, shortened
-from mambabench.report.compare.names import apart
-from mambabench.report.compare.words import verdicts
-from mambabench.report.speed.format import plural
+from mambabench.tables.compare.format import amount, harmless, shortened
+from mambabench.tables.compare.names import apart
+from mambabench.tables.compare.words import verdicts
+from mambabench.tables.speed.format import plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from mambabench.plots import COLOURS, MARKERS, shortened
 from mambabench.plots.speed.looks import GREY
 from mambabench.plots.speed.sheet import Sheet, sheet_style
-from mambabench.report.compare.speed import outcome_lines, tallies
+from mambabench.tables.compare.speed import outcome_lines, tallies
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

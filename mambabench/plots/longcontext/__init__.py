@@ -23,7 +23,7 @@ from mambabench.plots.speed.sheet import sheet_style
 
 if TYPE_CHECKING:
     from mambabench.plots.speed.described import DescribedFigure
-    from mambabench.report.longcontext.table import LongTable
+    from mambabench.tables.longcontext.table import LongTable
 
 _DRAW = {
     "recall_grid": draw_grid,

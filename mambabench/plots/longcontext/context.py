@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from mambabench.plots.speed.described import DescribedFigure
-    from mambabench.report.longcontext.table import LongTable
+    from mambabench.tables.longcontext.table import LongTable
 
 _HEIGHT_INCHES = 2.8
 _WIDTH_INCHES = 3.9

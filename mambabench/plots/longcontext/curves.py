@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from mambabench.plots.speed.described import DescribedFigure
-    from mambabench.report.longcontext.table import LongRow, LongTable
+    from mambabench.tables.longcontext.table import LongRow, LongTable
 
 CHANCE: dict[str, Any] = {"color": "#777777", "linestyle": (0, (4, 2)), "linewidth": 1.1}
 _COLUMNS = 3

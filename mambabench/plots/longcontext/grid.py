@@ -16,14 +16,14 @@ from mambabench.plots.longcontext.lengths import TRAINING, training_words
 from mambabench.plots.speed.looks import GREY, Looks
 from mambabench.plots.speed.scales import tokens_text
 from mambabench.plots.speed.sheet import Sheet
-from mambabench.report.longcontext.depths import thirds
+from mambabench.tables.longcontext.depths import thirds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from mambabench.long_schema import DepthRecord
     from mambabench.plots.speed.described import DescribedFigure
-    from mambabench.report.longcontext.table import LongTable
+    from mambabench.tables.longcontext.table import LongTable
 
 MAP = "cividis"
 _CELL_INCHES = (0.36, 0.2)

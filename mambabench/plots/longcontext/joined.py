@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from mambabench.plots.speed.described import DescribedFigure
-    from mambabench.report.longcontext.table import LongRow, LongTable
+    from mambabench.tables.longcontext.table import LongRow, LongTable
 
 _HEIGHT_INCHES = 1.45
 _LANE_POINTS = (6.0, 10.0)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
     from mambabench.plots.speed.looks import Looks
-    from mambabench.report.longcontext.table import LongRow, LongTable
+    from mambabench.tables.longcontext.table import LongRow, LongTable
 
 TRAINING = (0, (1, 1.5))
 """Line style of the end of a training length."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from mambabench.plots.speed.described import DescribedFigure
-    from mambabench.report.longcontext.perplexity import PerplexityRow, PerplexityTable, PositionRow
+    from mambabench.tables.longcontext.perplexity import PerplexityRow, PerplexityTable, PositionRow
 
 _FIRST_POINTS, _LANE_POINTS = 7.0, 11.0
 _ROOM = 0.06

@@ -24,7 +24,7 @@ from mambabench.plots.speed.states import draw_states
 
 if TYPE_CHECKING:
     from mambabench.plots.speed.described import DescribedFigure
-    from mambabench.report.speed.table import SpeedTable
+    from mambabench.tables.speed.table import SpeedTable
 
 KEYS = ("ttft", "itl_depth", "itl_position", "decode_tokens_per_s", "peak_memory", "state_bytes")
 """Names of all figures, in the order of a report."""

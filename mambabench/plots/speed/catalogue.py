@@ -12,8 +12,8 @@ from mambabench.plots.speed.scales import quantity
 from mambabench.plots.speed.series import Axis, Series, at
 
 if TYPE_CHECKING:
-    from mambabench.report.speed.table import SpeedRow, SpeedTable
     from mambabench.sizes import StateLayout
+    from mambabench.tables.speed.table import SpeedRow, SpeedTable
 
 DASHED, DOTTED = (0, (4, 2)), (0, (1, 1.5))
 
@@ -23,7 +23,7 @@ def library_at(table: SpeedTable, row: SpeedRow) -> str | None:
 
     Of a row that failed before it said so: that of the model's others, of the same arm if there are such.
     """
-    from mambabench.report.speed.table import library_of
+    from mambabench.tables.speed.table import library_of
 
     known = [r for r in table.rows if r.point.model == row.point.model and r.implementation]
     alike = [r for r in known if (r.point.arm, r.point.attention) == (row.point.arm, row.point.attention)]

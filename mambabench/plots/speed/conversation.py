@@ -13,8 +13,8 @@ from mambabench.plots import save_all
 from mambabench.plots.speed.looks import Looks
 from mambabench.plots.speed.scales import Unit, quantity, scale_counts, scale_values, spans_decades
 from mambabench.plots.speed.sheet import Sheet, sheet_style
-from mambabench.report.speed.conversation import ConversationRow, conversation_rows
 from mambabench.stats.replicates import Estimate
+from mambabench.tables.speed.conversation import ConversationRow, conversation_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

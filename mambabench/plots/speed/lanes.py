@@ -19,7 +19,7 @@ from mambabench.plots.speed.sheet import above
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from mambabench.report.speed.table import SpeedRow
+    from mambabench.tables.speed.table import SpeedRow
 
 FAILED_WORDS = {
     "oom": "oom",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from mambabench.plots.speed.described import DescribedFigure
-    from mambabench.report.speed.table import SpeedTable
+    from mambabench.tables.speed.table import SpeedTable
 
 _BY: dict[Axis, str] = {"prompt_len_tokens": "prompt length", "batch_size": "batch size"}
 _LABELS: dict[Axis, str] = {"prompt_len_tokens": "prompt (tokens)", "batch_size": "batch size"}

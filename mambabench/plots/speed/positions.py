@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from mambabench.plots.speed.described import DescribedFigure
-    from mambabench.report.speed.table import SpeedRow, SpeedTable
+    from mambabench.tables.speed.table import SpeedRow, SpeedTable
 
 _MOST_LENGTHS = 3
 _SPIKE = 3.0

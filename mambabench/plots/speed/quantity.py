@@ -12,8 +12,8 @@ from mambabench.plots.speed.series import Axis, Series, at
 
 if TYPE_CHECKING:
     from mambabench.plots.speed.looks import Looks
-    from mambabench.report.speed.table import SpeedRow, SpeedTable
     from mambabench.stats.replicates import Estimate
+    from mambabench.tables.speed.table import SpeedRow, SpeedTable
 
 _FAR = 2.5
 """A line that lies so many times above all figures is named instead of drawn on an axis from 0."""

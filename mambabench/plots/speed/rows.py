@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mambabench.plots.speed.described import DescribedFigure
     from mambabench.plots.speed.looks import Looks
-    from mambabench.report.speed.table import SpeedRow, SpeedTable
+    from mambabench.tables.speed.table import SpeedRow, SpeedTable
 
 _ROW_INCHES = 0.27
 _HALF_ROW = 0.36

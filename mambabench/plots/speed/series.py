@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Literal
 from mambabench.plots import shortened
 
 if TYPE_CHECKING:
-    from mambabench.report.speed.table import SpeedRow
     from mambabench.speed_schema import PointRecord
+    from mambabench.tables.speed.table import SpeedRow
 
 Axis = Literal["prompt_len_tokens", "batch_size"]
 

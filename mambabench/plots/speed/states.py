@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from mambabench.plots.speed.described import DescribedFigure
-    from mambabench.report.speed.table import SpeedRow, SpeedTable
     from mambabench.sizes import StateLayout
+    from mambabench.tables.speed.table import SpeedRow, SpeedTable
 
 _N_GRID = 97
 _MOST_LABELS = 12

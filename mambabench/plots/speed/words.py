@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
     from mambabench.plots.speed.quantity import Quantity, Reference
-    from mambabench.report.speed.table import SpeedRow, SpeedTable
     from mambabench.stats.replicates import Estimate
+    from mambabench.tables.speed.table import SpeedRow, SpeedTable
 
 _METHODS = {"t on log": "95% intervals", "range": "ranges over processes"}
 
