@@ -1,0 +1,1 @@
+"""Which stored model and settings fit a wish, with the evidence and the doubt."""

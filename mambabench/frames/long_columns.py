@@ -1,0 +1,125 @@
+"""Columns of the frames of long context and of texts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mambabench.frames.column import WHO, Column, flag, integer, interval, number, text
+
+FRAMES: Final[dict[str, tuple[str, tuple[Column, ...]]]] = {
+    "recall": (
+        "One row for each model, recall task, length and metric.",
+        (
+            *WHO,
+            text("task", "recall task"),
+            integer("length_tokens", "of every sample", "tokens"),
+            text("status", "ok, failed or unsupported"),
+            text("detail", "what happened, unless ok"),
+            text("metric", "accuracy, exact_match, rank or margin_nats; empty unless ok"),
+            number("value", "accuracy and exact_match in percent"),
+            text("unit", "%, nats, or empty"),
+            *interval(),
+            integer("n_questions", "asked"),
+            integer("n_samples", "that hold them"),
+            number("chance", "accuracy of guessing", "%"),
+            flag("past_training_length", "whether more is forwarded than the model was trained on"),
+        ),
+    ),
+    "recall_means": (
+        "One row for each model and length: mean accuracy over recall tasks, and what it costs.",
+        (
+            *WHO,
+            integer("length_tokens", "of samples, contexts and prompts", "tokens"),
+            number("accuracy", "mean over tasks, each counting alike", "%"),
+            *interval("the accuracy"),
+            integer("n", "as many independent questions as say as much"),
+            integer("n_tasks", "that the mean is over"),
+            number("loss_nats", "mean loss with a context of the length", "nats"),
+            number("bits_per_byte", "the same loss over the text's bytes"),
+            number("ttft_s", "time to the first token after a prompt of the length", "s"),
+            number("tpot_s", "time of each later token", "s"),
+            number("peak_bytes", "weights, state and everything transient at most", "bytes"),
+            integer("state_bytes", "of one sequence", "bytes"),
+            text("flags", "what limits the figures, separated by semicolons"),
+        ),
+    ),
+    "recall_depths": (
+        "One row for each model, recall task, length and depth.",
+        (
+            *WHO,
+            text("task", "recall task"),
+            integer("length_tokens", "of every sample", "tokens"),
+            number("depth_low", "0 is the beginning"),
+            number("depth_high", "1 is the end"),
+            number("accuracy", "of answers that stand there", "%"),
+            *interval("the accuracy"),
+            integer("n_questions", "asked"),
+        ),
+    ),
+    "effective_contexts": (
+        "One row for each model and recall task: up to which length it keeps what it does at short ones.",
+        (
+            *WHO,
+            text("task", "recall task; 'mean' for the mean over tasks"),
+            flag("headline", "whether it is the rule to tell of the two"),
+            text("rule", "'90% of short' or '90% above chance'"),
+            integer("length_tokens", "longest length that keeps it; missing where none does", "tokens"),
+            integer("length_low_tokens", "lower end of the interval", "tokens"),
+            integer("length_high_tokens", "upper end; missing beyond the longest length", "tokens"),
+            flag("ever_above_chance", "whether accuracy is above chance at any length"),
+        ),
+    ),
+    "context_losses": (
+        "One row for each model and length of context: loss of the same tokens.",
+        (
+            *WHO,
+            text("corpus", "the text"),
+            integer("context_tokens", "before the predicted ones", "tokens"),
+            text("status", "ok, failed or unsupported"),
+            text("detail", "what happened, unless ok"),
+            number("loss_nats", "mean over the predicted tokens", "nats"),
+            number("loss_nats_low", "lower end of its 95% interval", "nats"),
+            number("loss_nats_high", "upper end", "nats"),
+            number("bits_per_byte", "the same over the text's bytes"),
+            number("bits_per_byte_low", "lower end of its 95% interval"),
+            number("bits_per_byte_high", "upper end"),
+            integer("n_blocks", "of predicted tokens"),
+            integer("n_documents", "that they are from"),
+            flag("past_training_length", "whether more is forwarded than the model was trained on"),
+        ),
+    ),
+    "perplexities": (
+        "One row for each model, text and metric.",
+        (
+            *WHO,
+            text("corpus", "the text"),
+            text("context", "how much of it each token is predicted from, in words"),
+            text("status", "ok, failed or unsupported"),
+            text("detail", "what happened, unless ok"),
+            text("metric", "bits_per_byte, byte_perplexity, word_perplexity or token_perplexity, if ok"),
+            number("value", "of the metric"),
+            *interval(),
+            integer("n_documents", "that were evaluated"),
+            integer("n_tokens", "that were predicted"),
+            integer("n_bytes", "of the text"),
+            flag("partial", "whether only some documents or tokens were evaluated"),
+            flag("past_training_length", "whether a token was predicted from more than was trained on"),
+        ),
+    ),
+    "position_losses": (
+        "One row for each model, text and range of positions in its documents.",
+        (
+            *WHO,
+            text("corpus", "the text"),
+            text("context", "how much of it each token is predicted from, in words"),
+            integer("first_token", "first position, from 0", "tokens"),
+            integer("end_token", "one past the last", "tokens"),
+            number("loss_nats", "mean over the tokens there", "nats"),
+            number("loss_nats_low", "lower end of its 95% interval, by document", "nats"),
+            number("loss_nats_high", "upper end", "nats"),
+            integer("n_tokens", "there"),
+            integer("n_documents", "that reach there"),
+            flag("past_training_length", "whether all are predicted from more than was trained on"),
+        ),
+    ),
+}  # fmt: skip

@@ -1,0 +1,1 @@
+"""One report of stored runs, and a renderer for each format."""
