@@ -33,6 +33,8 @@ class Cell:
     tone: Tone = ""
     note: str = ""
     """Longer words for whoever asks: a tooltip, a footnote."""
+    frame: str = ""
+    """Frame that its figures are in, where that is another than the table's."""
 
     @property
     def sort_key(self) -> float | str:
