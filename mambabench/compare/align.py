@@ -8,7 +8,7 @@ all texts of their requests have the same digest. Of a partial run only what all
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mambabench.compare.result import CompareOptions, Side
     from mambabench.store import StoredRun
 
-__all__ = ["TotalsTask", "aligned_tasks"]
+__all__ = ["TotalsTask", "aligned_tasks", "side_by_side"]
 
 _FEWEST_SUBJECTS: Final = 10
 """Members of a group from which they are clusters: an error estimated from fewer is worth little."""
@@ -102,17 +102,44 @@ def _aligned(
     sides: Sequence[Side],
     options: CompareOptions,
 ) -> AlignedTask:
+    items = (
+        [
+            read_task_items(run, one.cells[member], cluster=options.cluster)
+            for run, one in zip(runs, mine, strict=True)
+        ]
+        for member in members
+    )
+    return side_by_side(name, mine[0], members, items, sides, options)
+
+
+def side_by_side(
+    name: str,
+    asked: Asked,
+    members: Sequence[str],
+    read: Iterable[Sequence[TaskItems]],
+    sides: Sequence[Side],
+    options: CompareOptions,
+) -> AlignedTask:
+    """Lay items of one task that were read side by side; one side alone keeps all of its own.
+
+    Args:
+        name: of the task or group.
+        asked: the first side's, for the label and the metrics that are read.
+        members: lm-eval's tasks in it.
+        read: for each member each side's items.
+        sides: in the same order.
+        options: how items are grouped.
+
+    Raises:
+        MismatchError: an item differs, or is missing on a side that should have all.
+    """
     import numpy as np
 
     remarks: list[str] = []
     columns: list[list[TaskItems]] = [[] for _ in sides]
     member_of, n_total = [], 0
     held_back_by: set[int] = set()
-    for place, member in enumerate(members):
-        items = [
-            read_task_items(run, one.cells[member], cluster=options.cluster)
-            for run, one in zip(runs, mine, strict=True)
-        ]
+    for place, (member, items) in enumerate(zip(members, read, strict=True)):
         remarks += [
             f"{side.label}: {remark}" for side, i in zip(sides, items, strict=True) for remark in i.remarks
         ]
@@ -123,7 +150,7 @@ def _aligned(
         member_of.append(np.full(len(kept[0].doc_ids), place, np.int64))
         n_total += max(i.cell.task.n_docs_total for i in items)
     first = columns[0]
-    names = [m for m in mine[0].metrics if all(m in i.measures for column in columns for i in column)]
+    names = [m for m in asked.metrics if all(m in i.measures for column in columns for i in column)]
     shared = [
         m
         for m in dict.fromkeys(k for i in first for k in i.measures)
@@ -133,7 +160,7 @@ def _aligned(
     doc_ids = np.concatenate([i.doc_ids for i in first])
     return AlignedTask(
         task=name,
-        label=mine[0].label,
+        label=asked.label,
         metrics=tuple(names or [m for m in shared if m != "log-likelihood"]),
         members=tuple(members),
         member_of=np.concatenate(member_of),
