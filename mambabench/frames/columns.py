@@ -21,7 +21,7 @@ from mambabench.frames.column import Column, ColumnType
 if TYPE_CHECKING:
     import pandas as pd
 
-_DTYPES: Final[dict[ColumnType, str]] = {
+DTYPES: Final[dict[ColumnType, str]] = {
     "text": "object",
     "number": "float64",
     "integer": "Int64",
@@ -62,7 +62,7 @@ def frame(name: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
             raise KeyError(f"frame {name} has no column {sorted(unknown)[0]}")
     return pd.DataFrame(
         {
-            column.name: pd.Series([row.get(column.name) for row in kept], dtype=_DTYPES[column.type])
+            column.name: pd.Series([row.get(column.name) for row in kept], dtype=DTYPES[column.type])
             for column in columns
         }
     )
