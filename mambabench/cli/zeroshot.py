@@ -114,7 +114,8 @@ def command(**given: Any) -> int:
     a source. Running the same command again finishes what is missing and repeats nothing.
     """
     from mambabench.execute import run_zeroshot
-    from mambabench.plots import check_figure_path, save, zeroshot_profile
+    from mambabench.plots import check_figure_path, save
+    from mambabench.plots.profile import zeroshot_profile
 
     as_json: bool = given.pop("as_json")
     plot: Path | None = given.pop("plot")

@@ -16,6 +16,7 @@ from drawn_words import check_words
 from mambabench.compare.result import Comparison
 from mambabench.plots.compare import KEYS, figures, save_figures
 from mambabench.plots.compare.differences import draw_differences
+from mambabench.plots.palette import PAPER
 from mambabench.plots.speed.looks import Looks
 from mambabench.plots.speed.sheet import sheet_style
 
@@ -81,7 +82,7 @@ def test_marks_are_differences_and_lines_their_intervals() -> None:
         told = [c.difference for c in mine if c.verdict in ("better", "worse")]
         assert list(solid.get_xdata()) == told
         assert list(hollow.get_xdata()) == [c.difference for c in mine if c.difference not in told]
-        assert hollow.get_markerfacecolor() == "white" != solid.get_markerfacecolor()
+        assert hollow.get_markerfacecolor() == PAPER != solid.get_markerfacecolor()
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == ["HellaSwag", "PIQA", "ARC-E", "mean of 3 tasks"]
     # The first task is the uppermost.

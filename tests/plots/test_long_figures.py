@@ -15,6 +15,7 @@ from long_records import CASES, ENDS, MAMBA, Run, recall_record, recalls, unsupp
 from mambabench.errors import UsageError
 from mambabench.plots.longcontext import KEYS, figures, save_figures
 from mambabench.plots.longcontext.joined import draw_joined
+from mambabench.plots.palette import ON_CELL_LIGHT, PAPER
 from mambabench.plots.speed.looks import Looks
 from mambabench.tables.longcontext.table import LongTable, build_long_table
 
@@ -95,7 +96,7 @@ def test_rings_are_effective_contexts_and_hollow_marks_lie_past_training() -> No
             assert len(marks) == 2
             for one in marks:
                 assert set(one.get_xdata()) == lengths
-                assert (one.get_markerfacecolor() == "white") == (label == "_past")
+                assert (one.get_markerfacecolor() == PAPER) == (label == "_past")
         assert list(line(axes, "_training").get_xdata()) == [2048, 2048]
 
 
@@ -168,7 +169,7 @@ def test_numbers_are_told_from_dark_and_bright_cells() -> None:
             x, y = text.get_position()
             share = float(axes.images[0].get_array()[y, x])
             contrast = _contrast(
-                colours(share)[:3], (1.0,) * 3 if text.get_color() == "white" else (0.0,) * 3
+                colours(share)[:3], (1.0,) * 3 if text.get_color() == ON_CELL_LIGHT else (0.0,) * 3
             )
             assert contrast > 3.5
 

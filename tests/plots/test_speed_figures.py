@@ -22,6 +22,7 @@ from speed_plot_tables import line, lines, rows_of
 from speed_records import MAMBA, PYTHIA, failed, point, replicate
 
 from mambabench.errors import UsageError
+from mambabench.plots.palette import PAPER
 from mambabench.plots.speed import KEYS, figures, save_figures
 from mambabench.plots.speed.scales import quantity
 from mambabench.sizes import break_even_tokens, layout_for
@@ -88,7 +89,7 @@ def test_points_past_the_training_length_are_hollow_and_its_end_is_marked() -> N
     lengths: dict[str, list[int]] = {"_past": [], "_within": []}
     for label, found in lengths.items():
         for marks in lines(axes, label):
-            hollow = marks.get_markerfacecolor() == "white"
+            hollow = marks.get_markerfacecolor() == PAPER
             assert hollow == (label == "_past")
             found += list(marks.get_xdata())
     # 2048 and 64 generated tokens are more than 2048.

@@ -17,6 +17,7 @@ from mambabench.compare.speed import compare_speed
 from mambabench.compare.speed_result import SpeedComparison
 from mambabench.plots import save
 from mambabench.plots.compare.speed import draw_speed_ratios
+from mambabench.plots.palette import PAPER
 from mambabench.tables.compare import gates as gate_report
 from mambabench.tables.compare import speed as speed_report
 from mambabench.tables.compare.gates import gate_lines
@@ -156,7 +157,7 @@ def test_the_figure(paired: SpeedComparison, unpaired: SpeedComparison, tmp_path
     ends = [line for line in axes.lines if line.get_label() == "_ends"]
     assert [float(line.get_xdata()[0]) for line in ratios] == [c.ratio for c in shown]
     assert [tuple(map(float, line.get_xdata())) for line in ends] == [(c.low, c.high) for c in shown]
-    hollow = [line.get_markerfacecolor() == "white" for line in ratios]
+    hollow = [line.get_markerfacecolor() == PAPER for line in ratios]
     assert hollow == [c.method == "range" for c in shown]
     heights = [float(line.get_ydata()[0]) for line in ratios]
     assert len(set(heights)) == len(heights)

@@ -11,6 +11,7 @@ import pytest
 from mambabench.fingerprint import digest
 from mambabench.long_schema import ContextRecord, CorpusRecord, PerplexityRecord, PositionRecord
 from mambabench.plots.longcontext.perplexity import draw_loss_by_position
+from mambabench.plots.palette import PAPER
 from mambabench.schema import MetricRecord
 from mambabench.tables.longcontext import perplexity_terminal
 from mambabench.tables.longcontext.perplexity import PerplexityTable, build_perplexity_table
@@ -182,7 +183,7 @@ def test_the_figure_shows_every_loss_band_and_training_length() -> None:
     marked = {(round(x, 1), y) for m in axes.lines if m.get_label() == "_mark" for x, y in m.get_xydata()}
     assert {y for _, y in marked} == {5.0, 4.0, 3.0, 3.05}
     assert (round((32 * 64) ** 0.5, 1), 3.0) in marked
-    hollow = [m for m in axes.lines if m.get_label() == "_mark" and m.get_markerfacecolor() == "white"]
+    hollow = [m for m in axes.lines if m.get_label() == "_mark" and m.get_markerfacecolor() == PAPER]
     assert [m.get_ydata()[0] for m in hollow] == [3.05]
     assert len([c for c in axes.collections if c.get_label() == "_band"]) == 2
     assert [text.get_text() for text in axes.texts] == ["trained on 64"]

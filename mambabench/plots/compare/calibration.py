@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mambabench.plots.speed.looks import GREY, Looks
+from mambabench.plots.palette import MUTED
+from mambabench.plots.speed.looks import Looks
 from mambabench.plots.speed.sheet import Sheet
 from mambabench.tables.compare.format import harmless
 from mambabench.tables.compare.names import apart
@@ -48,7 +49,7 @@ def draw_calibration(comparison: Comparison) -> DescribedFigure | None:
     titles = apart((found[0].label for found in by_task.values()), letters)
     largest = max(b.n for one in comparison.calibrations for b in one.bins)
     for axes, found in zip(sheet.axes, by_task.values(), strict=True):
-        axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.9, linestyle=_DIAGONAL, zorder=1)
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=_DIAGONAL, zorder=1)
         for one in found:
             _draw(axes, looks, one, largest, inches)
         title = textwrap.fill(titles[found[0].label], letters)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mambabench.plots.longcontext.curves import CHANCE
 from mambabench.plots.longcontext.lengths import ring_style
+from mambabench.plots.palette import MUTED, PAPER
 from mambabench.plots.speed.looks import Looks
 from mambabench.plots.speed.sheet import Sheet
 from mambabench.tables.compare.curves import contenders_text
@@ -206,11 +207,11 @@ def _title(curve: Curve) -> str:
 
 
 def _mark_handles(curves: Sequence[Curve], looks: Looks) -> list[Any]:
-    handles = [looks.extra("best step", **ring_style("#666666"))]
+    handles = [looks.extra("best step", **ring_style(MUTED))]
     if any(_hollow(point) for curve in curves for point in curve.points):
         handles += [
             looks.extra("may be the best as well", marker="o", markersize=5),
-            looks.extra("worse than the best", marker="o", markersize=5, markerfacecolor="white"),
+            looks.extra("worse than the best", marker="o", markersize=5, markerfacecolor=PAPER),
         ]
     return handles
 

@@ -9,7 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mambabench.plots.speed.looks import GREY, Looks
+from mambabench.plots.palette import BAND, FAINT, GRID, MUTED, PAPER, RULE
+from mambabench.plots.speed.looks import Looks
 from mambabench.plots.speed.sheet import Sheet
 from mambabench.tables.compare.format import amount, harmless, shortened
 from mambabench.tables.compare.names import apart
@@ -36,7 +37,6 @@ _THIN_SIZE = 1.5
 _LONGEST_LABEL = 34
 _LEAST_LABEL = 28
 _TALL_ROWS = 25
-_BAND = "#ececec"
 _AXIS = {
     "pt": "difference, percentage points",
     "%": "change of perplexity, %",
@@ -81,8 +81,8 @@ def draw_differences(comparison: Comparison, unit: str) -> DescribedFigure | Non
     margin = found[0].margin
     # A ratio within the margin one way is within it the other way.
     low_margin = -margin / (1 + margin / 100) if unit == "%" else -margin
-    axes.axvspan(low_margin, margin, color=_BAND, linewidth=0, zorder=0)
-    axes.axvline(0, color="#555555", linewidth=1, zorder=1)
+    axes.axvspan(low_margin, margin, color=BAND, linewidth=0, zorder=0)
+    axes.axvline(0, color=RULE, linewidth=1, zorder=1)
     for place, label in enumerate(labels):
         offset = (place - (len(labels) - 1) / 2) * step / pitch
         mine: list[tuple[float, Contrast | Overall]] = [
@@ -99,15 +99,16 @@ def draw_differences(comparison: Comparison, unit: str) -> DescribedFigure | Non
     for x, words, side in ((0.0, "← worse", "left"), (1.0, "better →", "right")):
         axes.annotate(
             words, (x, 1), xycoords="axes fraction", xytext=(0, 16 if tall else 3),
-            textcoords="offset points", ha=side, va="bottom", color=GREY, fontsize=8.5, annotation_clip=False,
+            textcoords="offset points", ha=side, va="bottom", color=MUTED, fontsize=8.5,
+            annotation_clip=False,
         )  # fmt: skip
     return sheet.finish(
         _TITLE.get(unit, "Differences from {}").format(shortened(comparison.baseline.label, 40)),
         _subtitle(comparison, found, margin, unit, n_other),
         [
             *looks.handles(labels, lines=False),
-            looks.extra("no difference shown", marker="o", markerfacecolor="white", markersize=5),
-            looks.extra(f"within {amount(margin, unit)}", marker="s", color="#d8d8d8", markersize=8),
+            looks.extra("no difference shown", marker="o", markerfacecolor=PAPER, markersize=5),
+            looks.extra(f"within {amount(margin, unit)}", marker="s", color=FAINT, markersize=8),
         ],
         _sentences(comparison, found, unit),
     )
@@ -165,7 +166,7 @@ def _name_rows(
     names = [f"{shown[labels[row]]}{measure}" for row, measure in zip(rows, measures, strict=True)]
     if mean:
         names.append(f"mean of {comparison.overall[0].n_tasks} tasks")
-        axes.axhline(len(rows) - 0.5, color="#bbbbbb", linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.axhline(len(rows) - 0.5, color=RULE, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_yticks(range(len(names)), names)
     if mean:
         axes.get_yticklabels()[-1].set_fontweight("bold")
@@ -174,7 +175,7 @@ def _name_rows(
     if len(comparison.candidates) > 1:
         # Which marks belong to which name.
         axes.hlines([y + 0.5 for y in range(len(rows) - 1)], 0, 1, transform=axes.get_yaxis_transform(),
-                    colors="#e4e4e4", linewidth=0.7, zorder=0.5)  # fmt: skip
+                    colors=GRID, linewidth=0.7, zorder=0.5)  # fmt: skip
     axes.set_ylim(len(names) - 0.5, -0.5)
     for side in ("left", "right"):
         axes.spines[side].set_visible(False)

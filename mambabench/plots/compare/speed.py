@@ -13,8 +13,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from mambabench.plots import COLOURS, MARKERS, shortened
-from mambabench.plots.speed.looks import GREY
+from mambabench.plots import MARKERS, shortened
+from mambabench.plots.palette import BAND, COLOURS, MUTED, PAPER
 from mambabench.plots.speed.sheet import Sheet, sheet_style
 from mambabench.tables.compare.speed import outcome_lines, tallies
 
@@ -81,8 +81,8 @@ def _draw(
     sheet = Sheet(height_inches=1.0 + _LANE_INCHES * height)
     axes = sheet.axes[0]
     margin = chosen[0].margin
-    axes.axvspan(1 / (1 + margin), 1 + margin, color="#dddddd", linewidth=0, label="_margin")
-    axes.axvline(1.0, color=GREY, linewidth=1.0, label="_one")
+    axes.axvspan(1 / (1 + margin), 1 + margin, color=BAND, linewidth=0, label="_margin")
+    axes.axvline(1.0, color=MUTED, linewidth=1.0, label="_one")
     for contrast in chosen:
         lane = labels.index(contrast.match.candidate)
         row = heights[contrast.label, comparison.where(contrast.match)]
@@ -112,7 +112,7 @@ def _draw_ratio(axes: Axes, contrast: SpeedContrast, y: float, lane: int) -> Non
     )  # fmt: skip
     axes.plot(
         [contrast.ratio], [y], linestyle="none", marker=MARKERS[lane % len(MARKERS)], markersize=5,
-        color=colour, markerfacecolor=colour if sure else "white", label="_ratio",
+        color=colour, markerfacecolor=colour if sure else PAPER, label="_ratio",
     )  # fmt: skip
 
 
@@ -159,8 +159,8 @@ def _handles(chosen: Sequence[SpeedContrast], labels: Sequence[str]) -> list[Lin
     if any(not c.has_interval for c in chosen):
         found.append(
             Line2D(
-                [], [], color=GREY, linestyle=(0, (1.5, 1.5)), marker="o", markersize=5,
-                markerfacecolor="white", label="a range: too few processes for an interval",
+                [], [], color=MUTED, linestyle=(0, (1.5, 1.5)), marker="o", markersize=5,
+                markerfacecolor=PAPER, label="a range: too few processes for an interval",
             )
         )  # fmt: skip
     return found

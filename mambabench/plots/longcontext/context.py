@@ -20,6 +20,7 @@ from mambabench.plots.longcontext.lengths import (
     series_of,
     training_words,
 )
+from mambabench.plots.palette import RULE
 from mambabench.plots.speed.looks import Looks
 from mambabench.plots.speed.sheet import Sheet
 
@@ -56,7 +57,7 @@ def draw_context(table: LongTable) -> DescribedFigure | None:
         axes = sheet.axes[1]
         for one in changes:
             draw_series(axes, one, looks, ring_at=stops.get(one.model))
-        axes.axhline(0.0, color="#777777", linewidth=0.9, zorder=1.3)
+        axes.axhline(0.0, color=RULE, linewidth=0.9, zorder=1.3)
         scale_lengths(axes, table, "context (tokens)", width_inches=sheet.panel_inches)
         scale_near(axes, "change (nats a token)")
         sheet.axes[0].set_title("Loss", fontweight="bold")

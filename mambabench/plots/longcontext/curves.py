@@ -16,6 +16,7 @@ from mambabench.plots.longcontext.lengths import (
     series_of,
     training_words,
 )
+from mambabench.plots.palette import RULE
 from mambabench.plots.speed.looks import Looks
 from mambabench.plots.speed.sheet import Sheet
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from mambabench.plots.speed.described import DescribedFigure
     from mambabench.tables.longcontext.table import LongRow, LongTable
 
-CHANCE: dict[str, Any] = {"color": "#777777", "linestyle": (0, (4, 2)), "linewidth": 1.1}
+CHANCE: dict[str, Any] = {"color": RULE, "linestyle": (0, (4, 2)), "linewidth": 1.1}
 _COLUMNS = 3
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from mambabench.plots import shortened
 from mambabench.plots.longcontext.curves import partial_words
 from mambabench.plots.longcontext.lengths import TRAINING, training_words
-from mambabench.plots.speed.looks import GREY, Looks
+from mambabench.plots.palette import BAND, MUTED, ON_CELL_DARK, ON_CELL_LIGHT, RULE, TEXT
+from mambabench.plots.speed.looks import Looks
 from mambabench.plots.speed.scales import tokens_text
 from mambabench.plots.speed.sheet import Sheet
 from mambabench.tables.longcontext.depths import thirds
@@ -81,7 +82,7 @@ def draw_grid(table: LongTable) -> DescribedFigure | None:
         _mark_unsupported(axes, table, model, task, lengths)
         _mark_training(axes, table.training_lengths.get(model), lengths)
         _label(axes, lengths, depths, cell_inches)
-        of_model, of_task = (shortened(model), looks.text_colour(model)), (task, "#000000")
+        of_model, of_task = (shortened(model), looks.text_colour(model)), (task, TEXT)
         above, beside = (of_model, of_task) if by_model else (of_task, of_model)
         axes.set_title(beside[0] if column == 0 else "", fontweight="bold", color=beside[1])
         if row == 0:
@@ -95,7 +96,7 @@ def draw_grid(table: LongTable) -> DescribedFigure | None:
     handles = []
     if any(_boundary(table.training_lengths.get(m), lengths) is not None for m in models):
         handles.append(
-            looks.extra("end of training length", color="#000000", linestyle=TRAINING, linewidth=1.4)
+            looks.extra("end of training length", color=TEXT, linestyle=TRAINING, linewidth=1.4)
         )
     if any(r.recall[t].status == "unsupported" for r in table.rows for t in tasks if t in r.recall):
         handles.append(_hatched("unsupported"))
@@ -152,7 +153,7 @@ def _draw(
     axes.grid(visible=False)
     for (y, x), share in np.ndenumerate(shares):
         if numbered and not math.isnan(share):
-            colour = "white" if share < _DARK else "black"
+            colour = ON_CELL_LIGHT if share < _DARK else ON_CELL_DARK
             axes.text(x, y, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=colour)
     return image
 
@@ -195,7 +196,7 @@ def _mark_unsupported(axes: Axes, table: LongTable, model: str, task: str, lengt
             )
 
 
-_HATCH: dict[str, Any] = {"facecolor": "#f2f2f2", "edgecolor": "#b5b5b5", "hatch": "////"}
+_HATCH: dict[str, Any] = {"facecolor": BAND, "edgecolor": RULE, "hatch": "////"}
 
 
 def _hatched(label: str) -> Any:
@@ -215,8 +216,8 @@ def _mark_training(axes: Axes, trained: int | None, lengths: Sequence[int]) -> N
     x = _boundary(trained, lengths)
     if x is not None:
         # White below black shows on dark and bright cells alike.
-        axes.axvline(x, color="white", linewidth=2.6, label="_training")
-        axes.axvline(x, color="black", linewidth=1.4, linestyle=TRAINING, label="_training")
+        axes.axvline(x, color=ON_CELL_LIGHT, linewidth=2.6, label="_training")
+        axes.axvline(x, color=ON_CELL_DARK, linewidth=1.4, linestyle=TRAINING, label="_training")
 
 
 def _chances(table: LongTable, tasks: Sequence[str]) -> list[float]:
@@ -233,13 +234,13 @@ def _draw_bar(sheet: Sheet, image: Any, chances: Sequence[float], n_rows: int) -
     bar.ax.tick_params(length=2)
     bar.ax.set_title("recall", fontsize=8.5, pad=6)
     for level in chances:
-        bar.ax.axhline(level, color="white", linewidth=2.4, label="_chance")
-        bar.ax.axhline(level, color="black", linewidth=1.2, label="_chance")
+        bar.ax.axhline(level, color=ON_CELL_LIGHT, linewidth=2.4, label="_chance")
+        bar.ax.axhline(level, color=ON_CELL_DARK, linewidth=1.2, label="_chance")
     if chances:
         low, high = chances[0], chances[-1]
         bar.ax.annotate(
             "chance", (0, (low + high) / 2), xycoords=("axes fraction", "data"), xytext=(-3, 0),
-            textcoords="offset points", ha="right", va="center", rotation=90, fontsize=7.5, color=GREY,
+            textcoords="offset points", ha="right", va="center", rotation=90, fontsize=7.5, color=MUTED,
             annotation_clip=False,
         )  # fmt: skip
 

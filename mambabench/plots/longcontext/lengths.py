@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mambabench.plots import shortened
+from mambabench.plots.palette import MUTED, PAPER, RULE
 from mambabench.plots.speed.scales import scale_counts, tokens_text
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def scale_lengths(axes: Axes, table: LongTable, label: str, *, width_inches: flo
     scale_counts(axes, lengths, label, width_inches=width_inches, ends=ends, log=True)
     for length in training_lengths(table):
         axes.axvline(
-            length, color="#888888", linestyle=TRAINING, linewidth=1.1, zorder=1.4, label="_training"
+            length, color=RULE, linestyle=TRAINING, linewidth=1.1, zorder=1.4, label="_training"
         )
 
 
@@ -174,12 +175,12 @@ def mark_handles(table: LongTable, series: Sequence[Series], looks: Looks, ring:
     handles = []
     if any(p.hollow for s in series for p in s.points):
         handles.append(
-            looks.extra("past training length", marker="o", markerfacecolor="white", markeredgewidth=1.3)
+            looks.extra("past training length", marker="o", markerfacecolor=PAPER, markeredgewidth=1.3)
         )
     if training_lengths(table):
         handles.append(
-            looks.extra("end of training length", color="#888888", linestyle=TRAINING, linewidth=1.1)
+            looks.extra("end of training length", color=RULE, linestyle=TRAINING, linewidth=1.1)
         )
     if ring:
-        handles.append(looks.extra(ring, **ring_style("#666666")))
+        handles.append(looks.extra(ring, **ring_style(MUTED)))
     return handles

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mambabench.plots import shortened
-from mambabench.plots.speed.looks import GREY, Looks
+from mambabench.plots.palette import MUTED, PAPER
+from mambabench.plots.speed.looks import Looks
 from mambabench.plots.speed.scales import scale_counts, tokens_text
 from mambabench.plots.speed.sheet import Sheet, above, sheet_style
 
@@ -64,8 +65,8 @@ def _draw(table: PerplexityTable, rows: Sequence[PerplexityRow]) -> DescribedFig
     if any(place.past_training_length for row in rows for place in row.positions):
         handles.append(
             looks.extra(
-                "past the training length", marker="o", markersize=5, markerfacecolor="white",
-                markeredgecolor=GREY, markeredgewidth=1.3,
+                "past the training length", marker="o", markersize=5, markerfacecolor=PAPER,
+                markeredgecolor=MUTED, markeredgewidth=1.3,
             )
         )  # fmt: skip
     return sheet.finish("Loss by position", _subtitle(table, rows, contexts), handles, list(table.words))
@@ -150,12 +151,12 @@ def _draw_training(
 ) -> None:
     one = models[0].model if len(models) == 1 and not of_all else None
     names = "" if of_all else f" ({', '.join(shortened(row.model) for row in models[:2])})"
-    colour = looks.colour(one) if one else GREY
+    colour = looks.colour(one) if one else MUTED
     axes.axvline(length, color=colour, linewidth=0.8, alpha=0.7, zorder=1.5, label="_training")
     place = math.log(length / ends[0]) / math.log(ends[1] / ends[0])
     side = "left" if place < 0.25 else "right" if place > 0.75 else "center"
     axes.text(
         length, 1.0, f"trained on {tokens_text(length)}{names}", fontsize=7.5, ha=side,
         transform=above(axes, _FIRST_POINTS + lane * _LANE_POINTS), va="center_baseline",
-        color=looks.text_colour(one) if one else GREY,
+        color=looks.text_colour(one) if one else MUTED,
     )  # fmt: skip

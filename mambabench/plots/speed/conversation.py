@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mambabench.plots import save_all
+from mambabench.plots.palette import PAPER
 from mambabench.plots.speed.looks import Looks
 from mambabench.plots.speed.scales import Unit, quantity, scale_counts, scale_values, spans_decades
 from mambabench.plots.speed.sheet import Sheet, sheet_style
@@ -105,7 +106,7 @@ def _past(rows: Sequence[ConversationRow], model: str) -> set[int]:
 def _handles(rows: Sequence[ConversationRow], looks: Looks) -> list[Line2D]:
     handles = looks.handles(list(looks.models))
     if any(row.past_training_length for row in rows):
-        hollow = {"marker": "o", "markersize": 5, "markerfacecolor": "white", "markeredgewidth": 1.3}
+        hollow = {"marker": "o", "markersize": 5, "markerfacecolor": PAPER, "markeredgewidth": 1.3}
         handles.append(Looks.extra("past the training length", **hollow))
     return handles
 

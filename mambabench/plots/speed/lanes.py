@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mambabench.plots import shortened
-from mambabench.plots.speed.looks import GREY, Looks
+from mambabench.plots.palette import MUTED
+from mambabench.plots.speed.looks import Looks
 from mambabench.plots.speed.scales import spans_decades, tokens_text
 from mambabench.plots.speed.series import Panel, Plan, Series, at
 from mambabench.plots.speed.sheet import above
@@ -133,13 +134,13 @@ def _training_lanes(plan: Plan, panel: Panel, width_inches: float) -> list[Lane]
 def _draw_training(axes: Axes, mark: TrainingMark, y_points: float, plan: Plan, looks: Looks) -> None:
     place = place_of(mark.length_tokens, plan.xs)
     one = mark.models[0] if len(mark.models) == 1 else None
-    colour = looks.colour(one) if one else GREY
+    colour = looks.colour(one) if one else MUTED
     axes.axvline(mark.length_tokens, color=colour, linewidth=0.8, alpha=0.7, zorder=1.5, label="_training")
     # Long texts at an end of the axis would leave the panel if they were centred.
     side = "left" if place < 0.25 else "right" if place > 0.75 else "center"
     axes.text(
         mark.length_tokens, 1.0, mark.text, transform=above(axes, y_points), fontsize=7.5, ha=side,
-        va="center_baseline", color=looks.text_colour(one) if one else GREY,
+        va="center_baseline", color=looks.text_colour(one) if one else MUTED,
     )  # fmt: skip
 
 

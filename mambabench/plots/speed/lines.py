@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from mambabench.plots.palette import FAINT
 from mambabench.plots.speed.lanes import draw_lanes, has_failed, lanes, lanes_points, n_lanes
-from mambabench.plots.speed.looks import FAINT, Looks
+from mambabench.plots.speed.looks import Looks
 from mambabench.plots.speed.quantity import Quantity, Reference, within_reach
 from mambabench.plots.speed.rows import draw_rows
 from mambabench.plots.speed.scales import scale_counts, scale_values

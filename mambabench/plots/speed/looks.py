@@ -1,20 +1,43 @@
-"""How lines look: colour and marker by model, line style by variant; the same in every figure of a table."""
+"""How lines look: colour and marker by model, line style by variant; the same in every figure of a table.
+
+Figures of several tables shown together give a model one look in all of them:
+
+    with shared_looks({"mamba-130m": 0, "pythia-160m": 1}):
+        figures(table)
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mambabench.plots import COLOURS, MARKERS, shortened
+from mambabench.plots import MARKERS, shortened
+from mambabench.plots.palette import COLOURS, MUTED, PAPER, darkened
 
 if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 LINE_STYLES: tuple[Any, ...] = ("solid", (0, (6, 2)), (0, (6, 2, 1.5, 2)), (0, (3, 1.2)), (0, (1.2, 1.2)))
-GREY = "#666666"
-FAINT = "#d4d4d4"
 _MARKER_POINTS = 5.0
+_PLACES: ContextVar[Mapping[str, int] | None] = ContextVar("places of models", default=None)
+
+
+@contextmanager
+def shared_looks(places: Mapping[str, int]) -> Iterator[None]:
+    """Draw with one look a model, whichever tables it stands in.
+
+    Args:
+        places: by the names that tables have for models: which look it is, from 0. Models of no place have
+            those that their own table gives them.
+    """
+    token = _PLACES.set(places)
+    try:
+        yield
+    finally:
+        _PLACES.reset(token)
 
 
 @dataclass(frozen=True)
@@ -26,15 +49,15 @@ class Looks:
 
     def colour(self, model: str) -> str:
         """Return the colour of a model; the eighth has the first one's again."""
-        return COLOURS[self.models.index(model) % len(COLOURS)]
+        return COLOURS[self._place(model) % len(COLOURS)]
 
     def text_colour(self, model: str) -> str:
-        """Return the colour of words about a model: darker, since letters are thin."""
-        return "#" + "".join(f"{round(int(self.colour(model)[i : i + 2], 16) * 0.68):02x}" for i in (1, 3, 5))
+        """Return the colour of words about a model."""
+        return darkened(self.colour(model))
 
     def marker(self, model: str) -> str:
         """Return the marker of a model; models of one colour have different ones."""
-        place = self.models.index(model)
+        place = self._place(model)
         return MARKERS[(place + place // len(COLOURS)) % len(MARKERS)]
 
     def line_style(self, variant: str) -> Any:
@@ -49,7 +72,7 @@ class Looks:
             "color": colour,
             "marker": self.marker(model),
             "markersize": _MARKER_POINTS,
-            "markerfacecolor": "white" if hollow else colour,
+            "markerfacecolor": PAPER if hollow else colour,
             "markeredgecolor": colour,
             "markeredgewidth": 1.3,
         }
@@ -64,7 +87,7 @@ class Looks:
         ]
         if lines and len(self.variants) > 1:
             found += [
-                Line2D([], [], color=GREY, linewidth=1.6, linestyle=self.line_style(v), label=v)
+                Line2D([], [], color=MUTED, linewidth=1.6, linestyle=self.line_style(v), label=v)
                 for v in self.variants
             ]
         return found
@@ -74,14 +97,8 @@ class Looks:
         """Return one further entry of the legend, in grey unless told otherwise."""
         from matplotlib.lines import Line2D
 
-        return Line2D([], [], **{"color": GREY, "linestyle": "none", "label": label, **settings})
+        return Line2D([], [], **{"color": MUTED, "linestyle": "none", "label": label, **settings})
 
-
-def tint(colour: str, share: float) -> str:
-    """Return a colour mixed with white: 0 leaves it, 1 is white.
-
-    >>> tint("#000000", 0.5)
-    '#808080'
-    """
-    parts = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-    return "#" + "".join(f"{round(p + (255 - p) * share):02x}" for p in parts)
+    def _place(self, model: str) -> int:
+        shared = (_PLACES.get() or {}).get(model)
+        return self.models.index(model) if shared is None else shared

@@ -7,7 +7,8 @@ import statistics
 from typing import TYPE_CHECKING
 
 from mambabench.plots import shortened
-from mambabench.plots.speed.looks import LINE_STYLES, Looks, tint
+from mambabench.plots.palette import tint
+from mambabench.plots.speed.looks import LINE_STYLES, Looks
 from mambabench.plots.speed.scales import quantity, scale_values, spans_decades, tokens_text
 from mambabench.plots.speed.series import MOST_LINES, constants, facet_words, few, variants
 from mambabench.plots.speed.sheet import Sheet

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mambabench.plots.palette import TEXT
 from mambabench.plots.speed.scales import Unit, spans_decades
 from mambabench.plots.speed.series import Axis, Series, at
 
@@ -42,7 +43,7 @@ class Reference:
 
     def style(self, looks: Looks | None) -> dict[str, Any]:
         """Return matplotlib's settings: in black, or in the model's colour where looks are given."""
-        colour = "#000000" if self.model is None or looks is None else looks.colour(self.model)
+        colour = TEXT if self.model is None or looks is None else looks.colour(self.model)
         return {
             "color": colour,
             "linestyle": self.line_style,

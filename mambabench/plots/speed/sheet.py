@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mambabench.plots import STYLE
-from mambabench.plots.speed.looks import GREY
+from mambabench.plots.palette import GRID, MUTED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,20 +18,6 @@ if TYPE_CHECKING:
 
     from mambabench.plots.speed.described import DescribedFigure
 
-SHEET_STYLE = STYLE | {
-    "font.size": 9,
-    "axes.spines.left": True,
-    "axes.edgecolor": "#999999",
-    "axes.titlesize": 9,
-    "legend.fontsize": 8.5,
-    "lines.linewidth": 1.6,
-    # Names of models may hold dollar signs.
-    "text.parse_math": False,
-    "xtick.color": "#555555",
-    "ytick.color": "#555555",
-    "xtick.labelcolor": "#222222",
-    "ytick.labelcolor": "#222222",
-}
 _SINGLE_INCHES = (7.2, 3.5)
 _PANEL_INCHES = (3.3, 2.2)
 _LINE_INCHES = 0.165
@@ -82,7 +68,7 @@ class Sheet:
             # A panel with nothing below it shows the ticks that it shares.
             labelled = not same_values or place % n_columns == 0
             axes.tick_params(labelbottom=place + n_columns >= n_panels, labelleft=labelled)
-            axes.grid(color="#e4e4e4", linewidth=0.7)
+            axes.grid(color=GRID, linewidth=0.7)
             axes.set_axisbelow(True)
 
     def label_outer(self) -> None:
@@ -114,8 +100,8 @@ class Sheet:
         left, top = 0.08 / width, 1 - 0.06 / height
         self.figure.text(left, top, title, ha="left", va="top", fontsize=11, fontweight="bold")
         self.figure.text(
-            left, 1 - _TITLE_INCHES / height, "\n".join(lines), ha="left", va="top", fontsize=8.5, color=GREY,
-            linespacing=1.3,
+            left, 1 - _TITLE_INCHES / height, "\n".join(lines), ha="left", va="top", fontsize=8.5,
+            color=MUTED, linespacing=1.3,
         )  # fmt: skip
         self.figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - header_inches / height))
         if handles:
@@ -132,7 +118,7 @@ def sheet_style() -> Iterator[None]:
     """Draw with the style of these figures."""
     from matplotlib import rc_context
 
-    with rc_context(SHEET_STYLE):
+    with rc_context(STYLE):
         yield
 
 

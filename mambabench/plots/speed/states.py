@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mambabench.medians import covered_tokens
 from mambabench.plots import shortened
+from mambabench.plots.palette import TEXT
 from mambabench.plots.speed.catalogue import layout_of, library_at
 from mambabench.plots.speed.looks import Looks
 from mambabench.plots.speed.scales import quantity, scale_counts, scale_values, spans_decades, tokens_text
@@ -82,7 +83,7 @@ def draw_states(table: SpeedTable) -> DescribedFigure | None:
     for meeting in meetings:
         axes.plot(
             [meeting.tokens], [meeting.bytes], linestyle="none", marker="o", markersize=10,
-            markerfacecolor="none", markeredgecolor="black", markeredgewidth=1.1, zorder=4,
+            markerfacecolor="none", markeredgecolor=TEXT, markeredgewidth=1.1, zorder=4,
             label="_break-even",
         )  # fmt: skip
         if len(meetings) <= _MOST_LABELS:
@@ -99,7 +100,7 @@ def draw_states(table: SpeedTable) -> DescribedFigure | None:
     handles = looks.handles([m for m in table.models if any(h.model == m for h in held)])
     if meetings:
         handles.append(
-            looks.extra("break-even context", color="black", marker="o", markersize=9, markerfacecolor="none")
+            looks.extra("break-even context", color=TEXT, marker="o", markersize=9, markerfacecolor="none")
         )
     notes = [*constants(rows), "markers as measured", *(["lines from the spec"] if by_spec else [])]
     shown = subtitle(table, rows, notes)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mambabench.plots.palette import FAINT, MUTED, PAPER
 from mambabench.plots.speed.lanes import FAILED_WORDS, has_failed
-from mambabench.plots.speed.looks import FAINT, GREY, Looks
+from mambabench.plots.speed.looks import Looks
 from mambabench.plots.speed.scales import Unit, quantity
 from mambabench.plots.speed.series import Plan, at, past_training
 
@@ -78,13 +79,13 @@ def mark_handles(plan: Plan, looks: Looks, references: Sequence[Reference]) -> l
     handles = []
     if any(past_training(r) and not has_failed(r) for r in plan.rows):
         handles.append(
-            looks.extra("past training length", marker="o", markerfacecolor="white", markeredgewidth=1.3)
+            looks.extra("past training length", marker="o", markerfacecolor=PAPER, markeredgewidth=1.3)
         )
     if any(map(has_failed, plan.rows)):
         handles.append(looks.extra("failed", marker="x", markeredgewidth=1.5))
     for reference in {r.name: r for r in references}.values():
         style = reference.style(None)
-        style["color"] = style["color"] if reference.model is None else GREY
+        style["color"] = style["color"] if reference.model is None else MUTED
         handles.append(looks.extra(style.pop("label").removeprefix("_"), **style))
     if any(panel.muted for panel in plan.panels):
         name = ", ".join(["other models", *plan.variants[:1]])
