@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from mambabench.bench.fake import FakeSpec
 from mambabench.bench.sizes_config import Blueprint, blueprint
 from mambabench.models.record import FP32_NAMES
-from mambabench.registry import ModelRef
+from mambabench.registry import ModelRef, ModelSpec
 from mambabench.sizes import FAKE_FAMILY, ModelSizes
 
 if TYPE_CHECKING:
@@ -42,6 +42,12 @@ def sizes_of(ref: ModelRef, located: Located) -> ModelSizes | None:
     spec = located.spec or ref.spec
     trained = drawn.positions if spec is None else spec.training_length_tokens
     return _sizes(ref.name, drawn, trained)
+
+
+def registered_sizes(spec: ModelSpec) -> ModelSizes | None:
+    """Return the sizes of a registered model by the registry alone; see `sizes_of`."""
+    drawn = blueprint(spec.format, spec.config) if spec.config else None
+    return None if drawn is None else _sizes(spec.name, drawn, spec.training_length_tokens)
 
 
 def _sizes(name: str, drawn: Blueprint, training_length_tokens: int | None) -> ModelSizes:
