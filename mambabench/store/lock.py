@@ -59,6 +59,26 @@ def write_owner(path: Path) -> None:
     write_bytes(path / _OWNER, json.dumps(owner).encode())
 
 
+def writer(path: Path) -> str | None:
+    """Return who is writing a run, None where nobody is or it cannot be told; creates nothing.
+
+    A process that died left its note behind, but not its lock.
+    """
+    from filelock import FileLock, Timeout
+
+    if not (path / _OWNER).exists() or not (path / _LOCK).is_file():
+        return None
+    lock = FileLock(path / _LOCK, thread_local=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return _describe_owner(path)
+    except OSError:
+        return None
+    lock.release()
+    return None
+
+
 def _describe_owner(path: Path) -> str:
     with suppress(OSError, ValueError, KeyError, TypeError):
         owner = json.loads((path / _OWNER).read_bytes())

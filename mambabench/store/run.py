@@ -121,7 +121,7 @@ class StoredRun:
         Raises:
             StoreError: a record is damaged or of a newer version.
         """
-        paths = sorted((self.path / _long_folder(kind)).glob("[!.]*.json"))
+        paths = sorted((self.path / long_folder(kind)).glob("[!.]*.json"))
         return [read_record(path, kind, remedy=_CELL_REMEDY) for path in paths]
 
     def long_rows_path(self, record: LongRecord) -> Path:
@@ -129,7 +129,7 @@ class StoredRun:
 
         Equal weights may have been stored under another name; what they gave is there once.
         """
-        folder = self.path / _long_folder(type(record))
+        folder = self.path / long_folder(type(record))
         known = sorted(folder.glob(f"[!.]*-{record.fingerprint[:16]}.parquet"))
         return known[0] if known else folder / f"{_long_stem(record)}.parquet"
 
@@ -348,7 +348,8 @@ def _replicate_stem(record: ReplicateRecord) -> str:
     return f"{slug(point.model)}-{point.arm}-{size}-r{record.replicate}-{record.fingerprint[:16]}"
 
 
-def _long_folder(kind: type[LongRecord]) -> str:
+def long_folder(kind: type[LongRecord]) -> str:
+    """Return the folder of the records of one kind of long-context measurement."""
     return next(name for name, known in _LONG_KINDS.items() if known is kind)
 
 
