@@ -14,16 +14,21 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Unit = Literal["s", "bytes", "tokens/s"]
+Unit = Literal["s", "bytes", "tokens/s", "J"]
 
 _DECADE = 10.0
 _PREFIXED: dict[str, tuple[tuple[float, str], ...]] = {
     "s": ((1e-9, "ns"), (1e-6, "µs"), (1e-3, "ms"), (1.0, "s")),
     "bytes": ((1.0, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB")),
     "tokens/s": ((1.0, ""),),
+    "J": ((1e-6, "µJ"), (1e-3, "mJ"), (1.0, "J"), (1e3, "kJ")),
 }
 _KI = 1024
 _LETTER_INCHES = 0.085
+_TICK_INCHES = 0.62
+_MOST_TICKS = 12
+_FINE = 300
+"""Largest over smallest value up to which there are ticks between powers of ten."""
 
 
 def tokens_text(n: int) -> str:
@@ -56,27 +61,48 @@ def spans_decades(values: Sequence[float]) -> bool:
 
 
 def scale_values(
-    axes: Axes, values: Sequence[float], unit: Unit, label: str, *, log: bool, vertical: bool = True
+    axes: Axes,
+    values: Sequence[float],
+    unit: Unit,
+    label: str,
+    *,
+    log: bool,
+    vertical: bool = True,
+    width_inches: float = math.inf,
 ) -> None:
-    """Set up the axis of the figures so that all values are inside: from 0, or logarithmic."""
+    """Set up the axis of the figures so that all values are inside: from 0, or logarithmic.
+
+    Args:
+        axes: to set up.
+        values: that must be inside.
+        unit: theirs.
+        label: of the axis.
+        log: whether steps are of equal factors.
+        vertical: whether it is the vertical axis.
+        width_inches: of a horizontal axis, whose ticks must not touch.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     axis = axes.yaxis if vertical else axes.xaxis
     set_limits = axes.set_ylim if vertical else axes.set_xlim
     found = [v for v in values if v > 0 and math.isfinite(v)] or [1.0]
     low, high = min(found), max(found)
+    fit = max(2, int(min(_MOST_TICKS, width_inches / _TICK_INCHES)))
     if log:
         room = (high / low) ** 0.06
         (axes.set_yscale if vertical else axes.set_xscale)("log")
         set_limits(low / room, high * room)
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < low * 300 else (1.0,), numticks=12))
+        decades = math.log10(high / low)
+        subs = (1.0, 2.0, 5.0) if high < low * _FINE and 3 * decades < fit + 1 else (1.0,)
+        subs = (1.0, 3.0) if high < low * _FINE and len(subs) < 2 <= 2 * decades < fit + 1 else subs
+        axis.set_major_locator(LogLocator(subs=subs, numticks=_MOST_TICKS))
         axis.set_major_formatter(FuncFormatter(lambda v, _: quantity(v, unit)))
         axis.set_minor_formatter(NullFormatter())
         named = ""
     else:
         size, named = unit_of(high, unit)
         set_limits(0.0, high * 1.06)
-        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_locator(MaxNLocator(min(6, fit), steps=[1, 2, 2.5, 5, 10]))
         axis.set_major_formatter(FuncFormatter(lambda v, _: _digits(v / size)))
     text = f"{label} ({named})" if named else label
     (axes.set_ylabel if vertical else axes.set_xlabel)(text)

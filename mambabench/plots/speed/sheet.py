@@ -39,16 +39,18 @@ class Sheet:
         width_inches: float | None = None,
         lanes: int = 0,
         same_values: bool = True,
+        same_places: bool = True,
     ) -> None:
         """Make empty panels.
 
         Args:
-            n_panels: pairs of axes; all have the same horizontal scale.
+            n_panels: pairs of axes.
             n_columns: of them.
             height_inches: of each panel; the usual one when omitted.
             width_inches: the same.
             lanes: lines of text that go above each panel.
-            same_values: whether all have the same vertical scale as well.
+            same_values: whether all have the same vertical scale.
+            same_places: whether all have the same horizontal scale.
         """
         from mambabench.plots.speed.described import DescribedFigure
 
@@ -60,14 +62,15 @@ class Sheet:
         self.panel_inches = width - _MARGIN_INCHES
         """Width inside a panel's frame, about."""
         self.figure = DescribedFigure(figsize=(1, 1), layout="constrained")
-        grid = self.figure.subplots(n_rows, n_columns, sharex=True, sharey=same_values, squeeze=False)
+        grid = self.figure.subplots(n_rows, n_columns, sharex=same_places, sharey=same_values, squeeze=False)
         self.axes: list[Axes] = list(grid.flat)[:n_panels]
         for unused in list(grid.flat)[n_panels:]:
             unused.remove()
         for place, axes in enumerate(self.axes):
             # A panel with nothing below it shows the ticks that it shares.
             labelled = not same_values or place % n_columns == 0
-            axes.tick_params(labelbottom=place + n_columns >= n_panels, labelleft=labelled)
+            lowest = not same_places or place + n_columns >= n_panels
+            axes.tick_params(labelbottom=lowest, labelleft=labelled)
             axes.grid(color=GRID, linewidth=0.7)
             axes.set_axisbelow(True)
 
