@@ -105,7 +105,7 @@ def _draw(name: str, rows: pd.DataFrame, panels: Sequence[Panel], left_out: Sequ
 def _limits(panels: Sequence[Panel]) -> tuple[float, float]:
     ends = [v for panel in panels for p in panel.points for v in p.quality if math.isfinite(v)]
     room = max(0.07 * (max(ends) - min(ends)), 0.8)
-    return max(-4.0, min(ends) - room), min(106.0, max(ends) + 1.6 * room)
+    return max(-5.0, min(ends) - 1.3 * room), min(106.0, max(ends) + 1.5 * room)
 
 
 def _title(panel: Panel, ways: Sequence[str], n_costs: int, n_panels: int) -> str:
@@ -180,25 +180,27 @@ def _write_lengths(
         x, y = to_axes.transform((point.cost[1], point.quality[1]))
         return x * width, y * height
 
-    wanted: list[tuple[Point, str]] = []
+    wanted: list[tuple[Point, str, bool]] = []
     for label in panel.labels:
         ends = _ends(panel.line(label))
         texts = [tokens_text(p.length_tokens) for p in ends]
         if len(ends) == 2 and math.dist(place(ends[0]), place(ends[1])) < _SAME_PLACE_INCHES:
             ends, texts = ends[:1], [" to ".join(texts)]
-        wanted += zip(ends, texts, strict=True)
+        # Away from the line: above its upper end and below its lower one.
+        middle = sum(p.quality[1] for p in ends) / len(ends)
+        wanted += [(p, t, p.quality[1] >= middle) for p, t in zip(ends, texts, strict=True)]
     wanted.sort(key=lambda one: one[0].front is not True)
     taken = [(*place(p), 0.05, 0.05) for p in panel.points]
-    for point, text in wanted:
-        x, y = place(point)
+    for point, text, upwards in wanted:
+        at_x, y = place(point)
         half = len(text) * _LETTER_INCHES / 2
-        for side in (1, -1):
+        x = min(max(at_x, half), width - half)
+        for side in (1, -1) if upwards else (-1, 1):
             box = (x, y + side * _OFFSET_POINTS * 1.9 / 72, half, _LINE_INCHES / 2)
-            inside = half <= x <= width - half and 0.06 < box[1] < height
-            if inside and not any(_touch(box, other) for other in taken):
+            if 0.06 < box[1] < height and not any(_touch(box, other) for other in taken):
                 taken.append(box)
                 axes.annotate(
-                    text, (point.cost[1], point.quality[1]), xytext=(0, side * _OFFSET_POINTS),
+                    text, (point.cost[1], point.quality[1]), xytext=(72 * (x - at_x), side * _OFFSET_POINTS),
                     textcoords="offset points", ha="center", va="bottom" if side > 0 else "top",
                     fontsize=7.5, color=looks.text_colour(point.label), label="_length",
                     bbox={"facecolor": PAPER, "alpha": 0.7, "linewidth": 0, "pad": 0.4},

@@ -93,8 +93,8 @@ def scale_values(
         (axes.set_yscale if vertical else axes.set_xscale)("log")
         set_limits(low / room, high * room)
         decades = math.log10(high / low)
-        subs = (1.0, 2.0, 5.0) if high < low * _FINE and 3 * decades < fit + 1 else (1.0,)
-        subs = (1.0, 3.0) if high < low * _FINE and len(subs) < 2 <= 2 * decades < fit + 1 else subs
+        fine = ((1.0, 2.0, 5.0), (1.0, 3.0)) if high < low * _FINE else ()
+        subs = next((found for found in fine if len(found) * decades < fit + 1), (1.0,))
         axis.set_major_locator(LogLocator(subs=subs, numticks=_MOST_TICKS))
         axis.set_major_formatter(FuncFormatter(lambda v, _: quantity(v, unit)))
         axis.set_minor_formatter(NullFormatter())
