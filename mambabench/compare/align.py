@@ -8,7 +8,7 @@ all texts of their requests have the same digest. Of a partial run only what all
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +29,8 @@ from mambabench.compare.sources import has_rows
 from mambabench.errors import MismatchError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -42,13 +44,14 @@ _FEWEST_SUBJECTS: Final = 10
 
 
 def aligned_tasks(
-    sides: Sequence[Side], options: CompareOptions
+    sides: Sequence[Side], options: CompareOptions, opened: Mapping[Path, StoredRun] | None = None
 ) -> tuple[list[AlignedTask], list[TotalsTask], list[str]]:
     """Return what all sides have in common, in the order of the first side's run.
 
     Args:
         sides: at least two, the baseline first.
         options: how items are grouped.
+        opened: runs that are open already, by their directory.
 
     Returns:
         Tasks with items, tasks of which some side has only values, and remarks on what was left out.
@@ -59,9 +62,11 @@ def aligned_tasks(
     """
     from mambabench.store import StoredRun
 
-    stored = {side.run: StoredRun(side.run) for side in sides}
+    stored = {**(opened or {})}
+    for side in sides:
+        stored[side.run] = stored.get(side.run) or StoredRun(side.run)
     runs = [stored[side.run] for side in sides]
-    cells = {path: run.cells() for path, run in stored.items()}
+    cells = {path: stored[path].cells() for path in {side.run for side in sides}}
     asked = [asked_of(run, cells[s.run], s.model) for run, s in zip(runs, sides, strict=True)]
     names = [name for name in asked[0] if all(name in other for other in asked)]
     remarks = left_out(sides, asked, names)

@@ -24,8 +24,11 @@ from mambabench.stats.bootstrap import LEAST_REPLICATES
 from mambabench.stats.selection import LuckyPick, Resamples, contenders, expected_maximum, lucky_pick
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mambabench.compare.result import CompareOptions, Side
     from mambabench.stats.effect import Effect
+    from mambabench.store import StoredRun
 
 MOST_REPLICATES: Final = 2000
 """What is drawn for luck: its mean is then known to a fortieth of a standard error."""
@@ -43,6 +46,7 @@ def curves(
     *,
     known: Mapping[str, Stepped] | None = None,
     tasks: Sequence[str] = (),
+    opened: Mapping[Path, StoredRun] | None = None,
 ) -> Curves:
     """Lay checkpoints out by step.
 
@@ -52,6 +56,7 @@ def curves(
         known: run of training and step by label, for sides whose names do not say it.
         tasks: lm-eval's names of those to draw. By default all, and of more than `MOST_TASKS` those that a
             suite has a name for, if any.
+        opened: runs that are open already, by their directory; what these leave out is not laid out.
 
     Raises:
         UnknownNameError: a task that the sides do not have.
@@ -71,7 +76,7 @@ def curves(
     several = {name: members for name, members in by_series.items() if name not in single}
     for name, members in several.items():
         steps = tuple(sorted(members))
-        measured, said = _measured([members[step] for step in steps], options, tasks)
+        measured, said = _measured([members[step] for step in steps], options, tasks, opened)
         for remark in said:
             remarks.setdefault(remark, []).append(name)
         labels = tuple(members[step].label for step in steps)
@@ -123,12 +128,15 @@ def _place_of(side: Side) -> Stepped | None:
 
 
 def _measured(
-    sides: Sequence[Side], options: CompareOptions, wanted: Sequence[str]
+    sides: Sequence[Side],
+    options: CompareOptions,
+    wanted: Sequence[str],
+    opened: Mapping[Path, StoredRun] | None,
 ) -> tuple[list[Measured], list[str]]:
     """Return every metric that all sides have, the mean of the accuracies first, and remarks."""
     from mambabench.compare.align import aligned_tasks
 
-    items, totals, remarks = aligned_tasks(sides, options)
+    items, totals, remarks = aligned_tasks(sides, options, opened)
     there = [(task.task, task.label) for task in items] + [(task.task, task.label) for task in totals]
     kept, left_out = _kept(there, wanted)
     if left_out:
@@ -301,12 +309,13 @@ def _chance(one: Measured) -> float | None:
         levels = [_chance(part) for part in one.parts]
         known = [level for level in levels if level is not None]
         return sum(known) / len(known) if len(known) == len(levels) else None
-    level = _chance_levels().get((one.task, one.metric))
+    level = chance_levels().get((one.task, one.metric))
     return None if level is None else one.scale.value(level)
 
 
 @functools.cache
-def _chance_levels() -> dict[tuple[str, str], float]:
+def chance_levels() -> dict[tuple[str, str], float]:
+    """Return what guessing gives by (task, metric), in lm-eval's unit, as far as a shipped suite knows it."""
     from mambabench.suite import list_suites
 
     return {

@@ -11,7 +11,7 @@ Whatever has items is compared item by item; a side without items is compared by
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -24,10 +24,13 @@ from mambabench.errors import UsageError
 from mambabench.progress import progress
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mambabench.compare.asked import TotalsTask
     from mambabench.compare.items import AlignedTask
     from mambabench.compare.result import Calibration, CompareOptions, Contrast, Ranking, Side, TaskChanges
     from mambabench.progress import Progress
+    from mambabench.store import StoredRun
 
 _MOST_REMARKS: Final = 3
 _MOST_PARTIAL: Final = 6
@@ -53,13 +56,19 @@ class _Aligned:
     totals: tuple[TotalsTask, ...]
 
 
-def compare_sides(sides: Sequence[Side], baseline: Side, options: CompareOptions) -> Compared:
+def compare_sides(
+    sides: Sequence[Side],
+    baseline: Side,
+    options: CompareOptions,
+    opened: Mapping[Path, StoredRun] | None = None,
+) -> Compared:
     """Compare all sides with one of them.
 
     Args:
         sides: at least two, the baseline among them; candidates keep their order.
         baseline: one of `sides`.
         options: corrections, margins, clusters, bootstrap.
+        opened: runs that are open already, by their directory; what these leave out is not compared.
 
     Raises:
         MismatchError: different items, prompts or worked examples, or no task in common.
@@ -69,7 +78,7 @@ def compare_sides(sides: Sequence[Side], baseline: Side, options: CompareOptions
     """
     check_options(options)
     candidates = [side for side in sides if side is not baseline]
-    parts, remarks = _aligned(baseline, candidates, options)
+    parts, remarks = _aligned(baseline, candidates, options, opened)
     paired = next((part for part in parts if part.tasks), None)
     tasks = paired.tasks if paired else ()
     labels = (baseline.label, *(paired.candidates if paired else ()))
@@ -132,7 +141,10 @@ def check_options(options: CompareOptions) -> None:
 
 
 def _aligned(
-    baseline: Side, candidates: Sequence[Side], options: CompareOptions
+    baseline: Side,
+    candidates: Sequence[Side],
+    options: CompareOptions,
+    opened: Mapping[Path, StoredRun] | None,
 ) -> tuple[list[_Aligned], list[str]]:
     """Align candidates that have items apart from those that have none, so that the former lose nothing."""
     from mambabench.compare.align import aligned_tasks
@@ -144,7 +156,7 @@ def _aligned(
     for group in groups:
         if not group:
             continue
-        tasks, totals, said = aligned_tasks([baseline, *group], options)
+        tasks, totals, said = aligned_tasks([baseline, *group], options, opened)
         parts.append(_Aligned(tuple(side.label for side in group), tuple(tasks), tuple(totals)))
         remarks += [*_partial(tasks, [baseline, *group]), *said]
         remarks += [remark for task in tasks for remark in _remarks_of(task)]
