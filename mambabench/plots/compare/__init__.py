@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from mambabench.compare.result import Comparison
     from mambabench.plots.speed.described import DescribedFigure
 
-_DRAW: dict[str, Callable[[Comparison], DescribedFigure | None]] = {
+DRAW: dict[str, Callable[[Comparison], DescribedFigure | None]] = {
     "differences": partial(draw_differences, unit="pt"),
     "perplexities": partial(draw_differences, unit="%"),
     "bits_per_byte": partial(draw_differences, unit="bits/byte"),
     "log_likelihoods": partial(draw_differences, unit="nats"),
     "calibration": draw_calibration,
 }
-KEYS = tuple(_DRAW)
+KEYS = tuple(DRAW)
 """Names of all figures, in the order of a report."""
 
 
@@ -42,7 +42,7 @@ def figures(comparison: Comparison) -> dict[str, DescribedFigure]:
         By name, in the order of `KEYS`. Each has a `description`: its title, then what it shows in sentences.
     """
     with sheet_style():
-        found = {key: draw(comparison) for key, draw in _DRAW.items()}
+        found = {key: draw(comparison) for key, draw in DRAW.items()}
     return {key: figure for key, figure in found.items() if figure is not None}
 
 

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from mambabench.plots.speed.described import DescribedFigure
     from mambabench.tables.longcontext.table import LongTable
 
-_DRAW = {
+DRAW = {
     "recall_grid": draw_grid,
     "recall_by_length": draw_curves,
     "loss_by_context": draw_context,
     "quality_and_cost": draw_joined,
 }
-KEYS = tuple(_DRAW)
+KEYS = tuple(DRAW)
 """Names of all figures, in the order of a report."""
 
 
@@ -42,7 +42,7 @@ def figures(table: LongTable) -> dict[str, DescribedFigure]:
         By name, in the order of `KEYS`. Each has a `description`: its title, then what it shows in sentences.
     """
     with sheet_style():
-        found = {key: draw(table) for key, draw in _DRAW.items()}
+        found = {key: draw(table) for key, draw in DRAW.items()}
     return {key: figure for key, figure in found.items() if figure is not None}
 
 

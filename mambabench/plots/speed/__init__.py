@@ -11,7 +11,8 @@ word, points past a model's training length are hollow.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,15 @@ if TYPE_CHECKING:
     from mambabench.plots.speed.described import DescribedFigure
     from mambabench.tables.speed.table import SpeedTable
 
-KEYS = ("ttft", "itl_depth", "itl_position", "decode_tokens_per_s", "peak_memory", "state_bytes")
+DRAW: dict[str, Callable[[SpeedTable], DescribedFigure | None]] = {
+    "ttft": partial(draw_quantity, what=QUANTITIES["ttft"]),
+    "itl_depth": partial(draw_quantity, what=QUANTITIES["itl_depth"]),
+    "itl_position": draw_positions,
+    "decode_tokens_per_s": partial(draw_quantity, what=QUANTITIES["decode_tokens_per_s"]),
+    "peak_memory": partial(draw_quantity, what=QUANTITIES["peak_memory"]),
+    "state_bytes": draw_states,
+}
+KEYS = tuple(DRAW)
 """Names of all figures, in the order of a report."""
 
 
@@ -39,15 +48,8 @@ def figures(table: SpeedTable) -> dict[str, DescribedFigure]:
     Returns:
         By name, in the order of `KEYS`. Each has a `description`: its title, then what it shows in sentences.
     """
-    found: dict[str, DescribedFigure | None] = {}
     with sheet_style():
-        for key in KEYS:
-            if key == "itl_position":
-                found[key] = draw_positions(table)
-            elif key == "state_bytes":
-                found[key] = draw_states(table)
-            else:
-                found[key] = draw_quantity(table, QUANTITIES[key])
+        found = {key: draw(table) for key, draw in DRAW.items()}
     return {key: figure for key, figure in found.items() if figure is not None}
 
 

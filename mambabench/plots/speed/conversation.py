@@ -29,13 +29,17 @@ _BAND: Final = 0.2
 _METHODS = {"t on log": "bands are 95% intervals", "range": "bands are ranges over processes"}
 
 
+def drawable_rows(replicates: Sequence[ReplicateRecord]) -> list[ConversationRow]:
+    """Return the rows that were timed; none where fewer than two lengths of history were."""
+    rows = [row for row in conversation_rows(replicates) if row.times]
+    return rows if len({row.point.prompt_len_tokens for row in rows}) > 1 else []
+
+
 def conversation_figures(replicates: Sequence[ReplicateRecord]) -> dict[str, DescribedFigure]:
     """Draw what there is data for: at least two lengths of history of some model."""
-    rows = [row for row in conversation_rows(replicates) if row.times]
-    if len({row.point.prompt_len_tokens for row in rows}) < 2:
-        return {}
+    rows = drawable_rows(replicates)
     with sheet_style():
-        return {"conversation_reply": _reply(rows), "conversation_state": _state(rows)}
+        return {key: draw(rows) for key, draw in DRAW.items()} if rows else {}
 
 
 def save_conversation_figures(
@@ -96,6 +100,13 @@ def _state(rows: Sequence[ConversationRow]) -> DescribedFigure:
         _handles(rows, looks),
         sentences,
     )
+
+
+DRAW: Final[dict[str, Callable[[Sequence[ConversationRow]], DescribedFigure]]] = {
+    "conversation_reply": _reply,
+    "conversation_state": _state,
+}
+"""By name, from rows that `drawable_rows` gave."""
 
 
 def _past(rows: Sequence[ConversationRow], model: str) -> set[int]:
