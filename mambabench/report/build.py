@@ -1,0 +1,190 @@
+"""A report built of runs: the answers, then a section for each question that the runs speak to.
+
+report = build_report(load_runs("results"))
+[section.title for section in report.sections]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from mambabench.report.answers import answers
+from mambabench.report.document import Block, Picture, Report, Section, Table
+from mambabench.report.format import Rows, harmless, plural, some, unique
+from mambabench.report.sections.comparison import comparison_section
+from mambabench.report.sections.conversation import conversation_section
+from mambabench.report.sections.doubts import doubts_section
+from mambabench.report.sections.longcontext import longcontext_section
+from mambabench.report.sections.making import making_section
+from mambabench.report.sections.quality import quality_section
+from mambabench.report.sections.speed import speed_section
+from mambabench.report.sections.steps import steps_section
+from mambabench.report.sections.texts import texts_section
+from mambabench.report.sections.zeroshot import zeroshot_section
+
+if TYPE_CHECKING:
+    from mambabench.frames.api import Runs
+    from mambabench.plots.speed.described import DescribedFigure
+
+MOST_ITEMS: Final = 2000
+"""Of a task, to look through."""
+_TITLES: Final = {
+    "zero-shot": "How good the models are",
+    "comparison": "Which is better, and how sure is that",
+    "training-steps": "Training steps",
+    "long-context": "What models still know at length",
+    "texts": "How well models predict texts",
+    "speed": "What the models cost: speed and memory",
+    "conversations": "What keeping a conversation costs",
+    "quality-and-cost": "What a model gives for what it takes",
+}
+"""Sections of figures that have no table."""
+
+
+def build_report(
+    runs: Runs,
+    *,
+    title: str | None = None,
+    most_items: int = MOST_ITEMS,
+    items: bool = True,
+    told: Callable[[str], None] = lambda text: None,
+) -> Report:
+    """Build the report of runs.
+
+    Args:
+        runs: of any kinds, readable or not.
+        title: by default what the models are.
+        most_items: of each task that can be looked through.
+        items: whether they can at all.
+        told: of what is worked on.
+    """
+    from mambabench import __version__
+
+    told("reading runs")
+    rows = Rows(runs)
+    problem = runs.comparison_problem
+    made = [
+        zeroshot_section(rows),
+        comparison_section(rows, problem),
+        steps_section(rows),
+        longcontext_section(rows),
+        texts_section(rows),
+        speed_section(rows),
+        conversation_section(rows),
+        quality_section(rows),
+    ]
+    told("drawing figures")
+    found = {section.key: section for section in made if section is not None}
+    sections = _with_pictures(found, _pictures(runs, told))
+    told("laying out items")
+    sections += [*_items(runs, most_items, items=items), doubts_section(rows), making_section(rows)]
+    return Report(
+        title=harmless(title) if title else _title(rows),
+        subtitle=_subtitle(rows),
+        answers=answers(rows, problem),
+        sections=tuple(sections),
+        program=f"mambabench {__version__}",
+    )
+
+
+class Drawn:
+    """A figure that was drawn to be described: handed out once as it is, then drawn anew.
+
+    Args:
+        draw: how.
+    """
+
+    def __init__(self, draw: Callable[[], DescribedFigure]) -> None:
+        self._draw = draw
+        self._first: DescribedFigure | None = draw()
+        self.description = self._first.description
+
+    def __call__(self) -> DescribedFigure:
+        """Return the figure, which belongs to whoever asked."""
+        first, self._first = self._first, None
+        return self._draw() if first is None else first
+
+
+def section_of(key: str) -> str:
+    """Return the key of the section that a figure belongs to.
+
+    >>> section_of("recall-grid"), section_of("run-1-time-to-first-token")
+    ('long-context', 'speed')
+    """
+    for words, section in (
+        (("quality",), "quality-and-cost"),
+        (("conversation",), "conversations"),
+        (("profile", "zero-shot", "zeroshot"), "zero-shot"),
+        (("difference", "calibration", "change", "ranking"), "comparison"),
+        (("training", "steps", "curve"), "training-steps"),
+        (("position",), "texts"),
+        (("recall", "context", "effective"), "long-context"),
+    ):
+        if any(word in key for word in words):
+            return section
+    return "speed"
+
+
+def _pictures(runs: Runs, told: Callable[[str], None]) -> dict[str, list[Picture]]:
+    from mambabench.plots.report import pictures_of
+
+    found: dict[str, list[Picture]] = {}
+    for key, draw in pictures_of(runs).items():
+        told(f"drawing {key}")
+        drawn = Drawn(draw)
+        title, _, _ = drawn.description.partition("\n")
+        picture = Picture(key, harmless(title) or key, drawn.description, drawn)
+        found.setdefault(section_of(key), []).append(picture)
+    return found
+
+
+def _with_pictures(
+    sections: Mapping[str, Section], pictures: Mapping[str, Sequence[Picture]]
+) -> list[Section]:
+    """Put figures behind the first table of their section."""
+    kept = []
+    for key, title in _TITLES.items():
+        own = pictures.get(key, ())
+        section = sections.get(key) or (Section(key, title, ()) if own else None)
+        if section is not None:
+            first = next((i + 1 for i, b in enumerate(section.blocks) if isinstance(b, Table)), 0)
+            blocks: tuple[Block, ...] = (*section.blocks[:first], *own, *section.blocks[first:])
+            kept.append(replace(section, blocks=blocks))
+    return kept
+
+
+def _items(runs: Runs, most_items: int, *, items: bool) -> list[Section]:
+    from mambabench.report.items import browser
+
+    found = browser(runs, most_items=most_items) if items else None
+    if found is None:
+        return []
+    lead = "What was asked, what each model answered, and which items were won and lost."
+    return [Section("items", "Items to look through", (found,), lead)]
+
+
+def _labels(rows: Rows) -> list[str]:
+    frames = ("scores", "recall_means", "perplexities", "speed", "conversation")
+    return unique(row["label"] for name in frames for row in rows(name))
+
+
+def _title(rows: Rows) -> str:
+    labels = _labels(rows)
+    if not labels:
+        return "Report of no results"
+    return f"Report of {some(labels)}" if len(labels) <= 3 else f"Report of {plural(len(labels), 'model')}"
+
+
+def _subtitle(rows: Rows) -> str:
+    runs = rows("runs")
+    kinds = unique(row["kind"] or None for row in runs)
+    machines = unique(row["device_name"] or None for row in runs)
+    parts = [plural(len(runs), "run")]
+    if kinds:
+        parts[0] += f": {', '.join(kinds)}"
+    parts.append(plural(len(_labels(rows)), "model"))
+    if machines:
+        parts.append(f"on {some(machines, 2)}")
+    return "; ".join(parts)

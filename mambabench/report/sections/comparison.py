@@ -1,0 +1,211 @@
+"""Which model is better, by how much and how surely: candidates against the baseline.
+
+section = comparison_section(Rows(runs))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from mambabench.report.document import EMPTY, Block, Cell, Column, Section, Table, Tone
+from mambabench.report.format import Row, Rows, harmless, integer, plural, unique
+from mambabench.report.sections.layout import MOST_PLAIN_COLUMNS, earlier_checkpoints, findings, grids, table
+from mambabench.tables.compare.format import interval, p_value, p_words, signed, value
+
+OVERALL: Final = "overall"
+"""Name of the mean over tasks among the tasks of frame contrasts."""
+_FEW_CANDIDATES: Final = 3
+_MOST_FURTHER: Final = 30
+"""Rows of a table of measures other than the tasks' first."""
+_TONES: Final[dict[str, Tone]] = {"better": "good", "worse": "bad", "not tested": "faint"}
+_SHORT: Final = {"pt": " pt", "%": "%", "bits/byte": " bits/byte", "nats": " nats"}
+_FURTHER: Final = {
+    "further metrics": "Further metrics",
+    "log-likelihoods": "Log-likelihood of the right answers",
+}
+_Measured = tuple[str, str]
+
+
+def comparison_section(rows: Rows, problem: str = "") -> Section | None:
+    """Return the section, or None where there is nothing to compare.
+
+    Args:
+        rows: of the frames.
+        problem: why several models were not compared.
+    """
+    contrasts = without_earlier(rows)
+    if not contrasts:
+        if not problem or len(unique(row["label"] for row in rows("scores"))) < 2:
+            return None
+        return Section("comparison", "Which is better", (), f"Nothing was compared: {harmless(problem)}")
+    baseline = contrasts[0]["baseline"]
+    candidates = unique(row["candidate"] for row in contrasts)
+    main = [row for row in contrasts if row["headline"] and row["family"] not in _FURTHER]
+    main += [row for row in contrasts if row["task"] == OVERALL and row not in main]
+    title = f"Differences from {baseline}"
+    blocks: list[Block] = []
+    few = len(candidates) <= _FEW_CANDIDATES
+    if main:
+        blocks += [_long("comparison", title, main, candidates)] if few else _wide(title, main, candidates)
+    hidden = []
+    for family, heading in _FURTHER.items():
+        found = [row for row in contrasts if row["family"] == family and row not in main]
+        if found and few and len(found) <= _MOST_FURTHER:
+            blocks.append(_long(f"comparison-{family.replace(' ', '-')}", heading, found, candidates))
+        elif found:
+            hidden.append(f"{heading.lower()} ({plural(len(found), 'row')})")
+    said = findings(rows, ("comparison",), tuple(f"{name} " for name in candidates))
+    lead = (
+        f"A difference is the model's value less that of {baseline}. Intervals are of 95% each, p-values are "
+        "adjusted for the number of tests, and a verdict is given only where a test shows it."
+    )
+    if len(candidates) > 1:
+        lead += f" Models are tested against {baseline} and not against each other."
+    if hidden:
+        lead += f" Not shown: {' and '.join(hidden)}, in frame contrasts."
+    return Section("comparison", "Which is better, and how sure is that", (*blocks, *said), lead)
+
+
+def without_earlier(rows: Rows) -> list[Row]:
+    """Return contrasts without those of a training's earlier checkpoints, which are shown by step."""
+    earlier = earlier_checkpoints(rows)
+    return [row for row in rows("contrasts") if row["candidate"] not in earlier]
+
+
+def _long(key: str, title: str, found: list[Row], candidates: Sequence[str]) -> Table:
+    """Return a table with a row for each measure and candidate."""
+    units = unique(row["effect_unit"] or "" for row in found)
+    columns = [
+        Column("task"),
+        Column("metric"),
+        Column("model"),
+        Column("items", numeric=True, note="compared"),
+        Column(found[0]["baseline"], numeric=True),
+        Column(candidates[0] if len(candidates) == 1 else "value", numeric=True),
+        Column("difference [95%]", units[0] if len(units) == 1 else "", numeric=True),
+        Column("won/lost", numeric=True, note="items that only the one or only the other has right"),
+        Column("p adjusted", numeric=True),
+        Column("verdict"),
+    ]
+    order = {task: i for i, task in enumerate(unique(_task(row) for row in found))}
+    lines = sorted(found, key=lambda row: (row["task"] == OVERALL, order[_task(row)]))
+    body = [
+        [
+            Cell(_task(row)),
+            Cell(row["measure"] or ""),
+            Cell(row["candidate"] if len(candidates) > 1 else ""),
+            integer(row["n_items"]),
+            _plain(row["baseline_value"], row["unit"]),
+            _plain(row["candidate_value"], row["unit"]),
+            _difference(row, with_unit=len(units) > 1),
+            _won_lost(row),
+            _p(row),
+            _verdict(row),
+        ]
+        for row in lines
+    ]
+    notes = []
+    if any(row["paired"] is False for row in found):
+        notes.append("Unpaired: compared by totals only, without single items, which shows less.")
+    return table(key, title, "contrasts", columns, body, notes)
+
+
+def _wide(title: str, found: list[Row], candidates: Sequence[str]) -> list[Table]:
+    """Return tables with a row for each candidate and a column for each task, the mean over them first."""
+    by = {(row["candidate"], (_task(row), row["measure"] or "")): row for row in found}
+    heads: dict[_Measured, Row] = {}
+    for row in sorted(found, key=lambda row: row["task"] != OVERALL):
+        heads.setdefault((_task(row), row["measure"] or ""), row)
+    columns = [
+        (
+            Column(head[0], _unit_of(head, row), numeric=True),
+            _at(candidates, by, head),
+        )
+        for head, row in heads.items()
+    ]
+    return grids(
+        "comparison",
+        title,
+        "contrasts",
+        heads=[Column("model")],
+        names=[(Cell(name),) for name in candidates],
+        columns=columns,
+        most=MOST_PLAIN_COLUMNS,
+        notes=["Where no word follows, the two are not distinguishable. Intervals are in frame contrasts."],
+    )
+
+
+def _unit_of(head: _Measured, row: Row) -> str:
+    return ", ".join(part for part in ("" if row["task"] == OVERALL else head[1], row["effect_unit"]) if part)
+
+
+def _at(
+    candidates: Sequence[str], by: Mapping[tuple[str, _Measured], Row], head: _Measured
+) -> Callable[[int], Cell]:
+    def cell(i: int) -> Cell:
+        row = by.get((candidates[i], head))
+        if row is None:
+            return EMPTY
+        if row["difference"] is None:
+            return Cell("not tested", tone="faint")
+        word = "" if row["verdict"] == "not distinguishable" else f" {row['verdict']}"
+        text = signed(row["difference"], row["effect_unit"] or "", _width(row))
+        return Cell(f"{text}{word}", (row["difference"],), _TONES.get(row["verdict"], ""), _details(row))
+
+    return cell
+
+
+def _details(row: Row) -> str:
+    parts = []
+    if ends := interval(row["interval_low"], row["interval_high"], row["effect_unit"] or ""):
+        parts.append(f"95% {ends}")
+    if row["p_adjusted"] is not None:
+        parts.append(f"adjusted {p_words(row['p_adjusted'])}")
+    return ", ".join([*parts, row["verdict"] or ""]).rstrip(", ")
+
+
+def _task(row: Row) -> str:
+    if row["task"] == OVERALL:
+        return "mean over tasks"
+    return row["task_label"] or row["task"] or ""
+
+
+def _plain(number: float | None, unit: str | None) -> Cell:
+    return EMPTY if number is None else Cell(value(number, unit or ""), (number,))
+
+
+def _width(row: Row) -> float | None:
+    low, high = row["interval_low"], row["interval_high"]
+    return None if low is None or high is None else high - low
+
+
+def _difference(row: Row, *, with_unit: bool) -> Cell:
+    if row["difference"] is None:
+        return EMPTY
+    unit = row["effect_unit"] or ""
+    text = signed(row["difference"], unit, _width(row)) + (_SHORT.get(unit, "") if with_unit else "")
+    ends = interval(row["interval_low"], row["interval_high"], unit)
+    if not ends:
+        return Cell(text, (row["difference"],))
+    return Cell(f"{text} [{ends}]", (row["difference"], row["interval_low"], row["interval_high"]))
+
+
+def _won_lost(row: Row) -> Cell:
+    if row["n_won"] is None or row["n_lost"] is None:
+        return EMPTY
+    return Cell(f"{row['n_won']:,}/{row['n_lost']:,}", (row["n_won"], row["n_lost"]))
+
+
+def _p(row: Row) -> Cell:
+    p = row["p_adjusted"]
+    return EMPTY if p is None else Cell(p_value(p), (p,), note=row["test"] or "")
+
+
+def _verdict(row: Row) -> Cell:
+    verdict = row["verdict"] or ""
+    if verdict == "equivalent" and row["margin"] is not None:
+        text = f"equivalent within ±{row['margin']:.3g}{_SHORT.get(row['effect_unit'] or '', '')}"
+        return Cell(text, (row["margin"],))
+    unpaired = " (unpaired)" if row["paired"] is False else ""
+    return Cell(f"{verdict}{unpaired}", tone=_TONES.get(verdict, ""))
