@@ -38,6 +38,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "mambabench.cli.conversation",
         "Measure what keeping, forking and taking up a conversation costs.",
     ),
+    "advise": ("mambabench.cli.advise", "Say which measured model and settings fit a task."),
+    "runs": ("mambabench.cli.runs", "List, show, rename, delete and verify stored runs."),
     "models": ("mambabench.cli.models", "List the models that can be named."),
     "suites": ("mambabench.cli.suites", "List the suites, or show one."),
     "tasks": ("mambabench.cli.tasks", "Find a task to use with --task."),
@@ -48,22 +50,24 @@ COMMANDS: dict[str, tuple[str, str]] = {
 class LazyGroup(click.Group):
     """A group that imports a command's module when that command is used."""
 
+    table = COMMANDS
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands' names in the order of their table."""
-        return list(COMMANDS)
+        return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return a command, or null when there is none of that name."""
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self.table:
             return None
-        command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        command = importlib.import_module(self.table[cmd_name][0]).command
         assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in self.table.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -71,9 +75,9 @@ class LazyGroup(click.Group):
         """Find the command; offer the closest names for a mistyped one."""
         from mambabench.errors import UnknownNameError
 
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args and args[0] not in self.table and not args[0].startswith("-"):
             raise UnknownNameError.for_name(
-                "command", args[0], COMMANDS, where="`mambabench --help` lists all."
+                "command", args[0], self.table, where=f"`{ctx.command_path} --help` lists all."
             )
         return super().resolve_command(ctx, args)
 
