@@ -15,8 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from pydantic import ValidationError
+
 from mambabench.errors import StoreError
-from mambabench.schema import SCHEMA_VERSION
+from mambabench.schema import SCHEMA_VERSION, RunManifest
 from mambabench.store.expected import Json, missing_of, plain_json
 from mambabench.store.lock import writer
 from mambabench.store.run import MANIFEST
@@ -97,8 +99,6 @@ class Place:
     """Whatever is a run, or what is left of one."""
     staging: tuple[Path, ...] = ()
     """What processes have left that were killed while they made or deleted a run, or are still at it."""
-    others: int = 0
-    """Directories and files that are no runs."""
 
 
 def place(folder: Path) -> Place:
@@ -107,7 +107,7 @@ def place(folder: Path) -> Place:
     Raises:
         OSError: it cannot be read.
     """
-    runs, staging, others = [], [], 0
+    runs, staging = [], []
     for path in sorted(folder.iterdir()):
         if path.name.startswith((".new-", ".gone-")):
             staging.append(path)
@@ -115,9 +115,7 @@ def place(folder: Path) -> Place:
             continue
         elif looks_like_run(path):
             runs.append(path)
-        else:
-            others += 1
-    return Place(folder, tuple(runs), tuple(staging), others)
+    return Place(folder, tuple(runs), tuple(staging))
 
 
 def looks_like_run(path: Path) -> bool:
@@ -232,20 +230,19 @@ def _manifests(path: Path) -> tuple[tuple[Json, ...], list[str]]:
 
 def _manifest(path: Path) -> Json:
     value = _read(path)
-    texts = ("name", "kind", "created_utc", "identity", "suite", "suite_sha256")
-    if any(type(value.get(name)) is not str for name in texts) or type(value.get("partial")) is not bool:
-        raise StoreError(f"{path.name} is damaged: it is no manifest")
-    lists = [value.get("models"), value.get("command")]
-    if any(type(one) is not list or any(type(t) is not str for t in one) for one in lists):
-        raise StoreError(f"{path.name} is damaged: it is no manifest")
-    if type(value.get("settings")) is not dict:
-        raise StoreError(f"{path.name} is damaged: it is no manifest")
+    try:
+        RunManifest.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise StoreError(f"{path.name} is damaged: {where}: {first['msg']}") from error
     return value
 
 
 def _read(path: Path) -> Json:
     try:
-        value = json.loads(path.read_bytes())
+        # A number that is none would be refused by whoever reads our own JSON.
+        value = json.loads(path.read_bytes(), parse_constant=str)
     except OSError as error:
         raise StoreError(f"{path.name} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

@@ -15,7 +15,7 @@ from mambabench.store.seal import SEAL
 
 KINDS: Final = (
     "records", "samples", "rows", "log-probabilities", "answers", "states", "checkpoints", "manifests",
-    "exports", "seal", "unfinished", "other",
+    "exports", "seal", "locks", "unfinished", "other",
 )  # fmt: skip
 """Kinds of files, what a run's figures are read from first."""
 _BLOCK_BYTES: Final = 512
@@ -85,7 +85,7 @@ def kind_of(name: str) -> str:
         return "states"
     if not folder:
         if rest in (".lock", ".owner.json"):
-            return "unfinished"
+            return "locks"
         if rest == SEAL:
             return "seal"
         return "manifests" if rest.startswith("manifest") and rest.endswith(".json") else "other"
