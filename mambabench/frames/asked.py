@@ -9,6 +9,7 @@ with suites of several parts, the points that have a record are all that is know
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -88,16 +89,25 @@ def n_cores_of(manifest: RunManifest) -> int | None:
     return cores if isinstance(cores, int) else None
 
 
-def siblings_of(path: Path) -> list[Path]:
-    """Return the directories that lie beside a run, and beside what it links to, in the order of names."""
+def siblings_of(path: Path, *, kind: str) -> list[Path]:
+    """Return the runs of a kind that lie beside a run, and beside what it links to, in the order of names."""
     here = path.absolute()
     found: dict[Path, None] = {}
     for parent in dict.fromkeys((here.parent, here.resolve().parent)):
         try:
-            found |= dict.fromkeys(sorted(p for p in parent.iterdir() if (p / "manifest.json").is_file()))
+            found |= dict.fromkeys(sorted(p for p in parent.iterdir() if _kind(p / "manifest.json") == kind))
         except OSError:
             continue
     return [sibling for sibling in found if sibling != here]
+
+
+def _kind(manifest: Path) -> str:
+    """Return the kind that a manifest names without checking the rest; empty where it cannot be read."""
+    try:
+        found: Any = json.loads(manifest.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return ""
+    return str(found.get("kind", "")) if isinstance(found, dict) else ""
 
 
 def _plan(

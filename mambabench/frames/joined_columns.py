@@ -23,8 +23,11 @@ FRAMES: Final[dict[str, tuple[str, tuple[Column, ...]]]] = {
             number("cost_low", "lower end, as its method says"),
             number("cost_high", "upper end"),
             text("cost_run", "run that it is from"),
-            text("setting", "batch, prompt, generated tokens, dtype, device and arm in a phrase"),
+            text("setting", "batch, prompt, generated tokens, dtype and device in a phrase; equal where "
+                  "models compete"),
             flag("on_front", "whether no other model of the setting gives as much for less"),
+            text("way", "of executing the model, its fastest: arm, and attention if it has any"),
+            text("cost_method", "of the ends: 't on log', 'range' or 'single'"),
         ),
     ),
     "warnings": (

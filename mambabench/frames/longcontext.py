@@ -82,17 +82,17 @@ def cost_run(stored: StoredRun) -> StoredRun | None:
     It lies beside the run, is of the same models, weights and seed, and of a command that made the run; of
     several the latest is taken: another machine or version begins a new one.
     """
-    from mambabench.store import StoredRun
+    from mambabench.frames.load import ReadableRun
 
     manifests = manifests_of(stored)
     commands = {manifest.command for manifest in manifests}
     found: list[StoredRun] = []
-    for path in siblings_of(stored.path):
+    for path in siblings_of(stored.path, kind=_COST):
         try:
-            sibling = StoredRun(path)
-        except StoreError:
+            sibling = ReadableRun(path)
+        except (StoreError, RecursionError):
             continue
-        if sibling.manifest.kind == _COST and _is_cost(sibling, manifests[0], commands):
+        if _is_cost(sibling, manifests[0], commands):
             found.append(sibling)
     return max(found, key=lambda run: (run.manifest.created_utc, run.path.name), default=None)
 
