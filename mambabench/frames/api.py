@@ -27,7 +27,9 @@ from mambabench.schema import RunManifest
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mambabench.compare.curves_result import Curves
     from mambabench.compare.result import Comparison
+    from mambabench.compare.run import Compared
 
 _KINDS: Final[tuple[str, ...]] = get_args(RunManifest.model_fields["kind"].annotation)
 _MODULES: Final = {
@@ -105,6 +107,11 @@ class Runs:
     @property
     def comparison(self) -> Comparison | None:
         """All models that share tasks against the baseline, computed once; None where there are no two."""
+        return None if self.compared is None else self.compared.comparison
+
+    @property
+    def compared(self) -> Compared | None:
+        """The comparison with the items that it was made of."""
         return self._compared[0]
 
     @property
@@ -113,10 +120,17 @@ class Runs:
         return self._compared[1]
 
     @cached_property
-    def _compared(self) -> tuple[Comparison | None, str]:
+    def _compared(self) -> tuple[Compared | None, str]:
         from mambabench.frames.contrasts import compare_runs
 
         return compare_runs(self.runs, self.baseline)
+
+    @cached_property
+    def curves(self) -> Curves | None:
+        """Checkpoints of runs of training over their steps, computed once; None where there are none."""
+        from mambabench.frames.steps import curves_of
+
+        return curves_of(self.runs)
 
 
 def _maker(name: str) -> Callable[[Any], list[dict[str, Any]]]:

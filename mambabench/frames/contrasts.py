@@ -1,9 +1,10 @@
 """Frame `contrasts`: every model that shares tasks with the baseline, held against it.
 
-    comparison, why_none = compare_runs(runs.runs, None)
+    compared, why_none = compare_runs(runs.runs, None)
 
 It is what `mambabench compare` says of the same sides. A comparison is over tasks that all of its sides have,
-so a side that would leave next to none of them is left out, and said to be.
+so a side that would leave next to none of them is left out, and said to be. Of a run of training with many
+checkpoints the last one takes part: the others are laid out over their steps.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mambabench.compare.result import CompareOptions
 from mambabench.errors import MambabenchError, MismatchError, StoreError
-from mambabench.frames.sides import scored_sides, tasks_of
+from mambabench.frames.sides import choose, scored_sides, tasks_of
+from mambabench.frames.steps import series_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mambabench.compare.result import Comparison, Contrast, Overall, Side
+    from mambabench.compare.result import Contrast, Overall, Side
+    from mambabench.compare.run import Compared
     from mambabench.frames.api import Runs
     from mambabench.frames.load import LoadedRun
     from mambabench.frames.sides import OpenRun
@@ -29,11 +32,13 @@ OPTIONS: Final = CompareOptions(n_examples=1)
 """How runs are compared: as the command does by default."""
 OVERALL: Final = "overall"
 """Task of the mean over tasks."""
+MOST_STEPS: Final = 5
+"""Checkpoints of one run of training that are held against each other like any models."""
 _FEWEST: Final = 2
 _MOST_NAMED: Final = 4
 
 
-def compare_runs(runs: Sequence[LoadedRun], baseline: str | None) -> tuple[Comparison | None, str]:
+def compare_runs(runs: Sequence[LoadedRun], baseline: str | None) -> tuple[Compared | None, str]:
     """Compare the models of scored runs with one of them.
 
     Args:
@@ -44,25 +49,42 @@ def compare_runs(runs: Sequence[LoadedRun], baseline: str | None) -> tuple[Compa
         The comparison, None where there is none; and why, empty where there is one and where fewer than two
         models have scores.
     """
-    sides, opened = scored_sides(runs)
-    if len(sides) < _FEWEST:
+    everything, opened = scored_sides(runs)
+    if len(everything) < _FEWEST:
         return None, ""
+    sides, remarks = _without_steps(everything, runs, baseline)
     asked = {side.label: tasks_of(side, opened) for side in sides}
     first = _baseline(sides, baseline, asked)
     if first is None:
         return None, f"{baseline} has no scores" if baseline else "no two models have a task in common"
-    chosen = _chosen(sides, first, asked)
+    chosen = choose(sides, first, asked)
     if len(chosen) < _FEWEST:
         return None, f"no other model has a task of {first.label}"
     left_out = [side.label for side in sides if side not in chosen]
-    remarks = (
-        [f"not compared, since they have few tasks or none in common: {_some(left_out)}"] if left_out else []
-    )
+    if left_out:
+        remarks.append(f"not compared, since they have few tasks or none in common: {_some(left_out)}")
     try:
         found, said = _compared(chosen, first, opened)
     except MambabenchError as error:
         return None, str(error)
-    return replace(found, remarks=(*found.remarks, *remarks, *said)), ""
+    comparison = replace(found.comparison, remarks=(*found.comparison.remarks, *remarks, *said))
+    return replace(found, comparison=comparison), ""
+
+
+def _without_steps(
+    sides: Sequence[Side], runs: Sequence[LoadedRun], baseline: str | None
+) -> tuple[list[Side], list[str]]:
+    """Leave out all but the last checkpoint of long runs of training, unless the baseline is one of them."""
+    earlier: set[str] = set()
+    remarks = []
+    for series, members in series_of(sides, runs).items():
+        labels = [members[step].label for step in sorted(members)]
+        if len(labels) > MOST_STEPS and baseline not in labels:
+            earlier.update(labels[:-1])
+            remarks.append(
+                f"of {series or 'the checkpoints'} only the last of {len(labels)} steps is compared"
+            )
+    return [side for side in sides if side.label not in earlier], remarks
 
 
 def _baseline(sides: Sequence[Side], label: str | None, asked: Mapping[str, frozenset[str]]) -> Side | None:
@@ -72,25 +94,9 @@ def _baseline(sides: Sequence[Side], label: str | None, asked: Mapping[str, froz
     return next((side for side in sides if any(counts[task] > 1 for task in asked[side.label])), None)
 
 
-def _chosen(sides: Sequence[Side], first: Side, asked: Mapping[str, frozenset[str]]) -> list[Side]:
-    """Choose the sides that are compared, so that most values are: tasks in common times candidates."""
-    shared = {side.label: asked[side.label] & asked[first.label] for side in sides}
-
-    def having(tasks: frozenset[str]) -> list[Side]:
-        return [side for side in sides if side is first or tasks <= shared[side.label]]
-
-    sets = dict.fromkeys(shared[side.label] for side in sides if side is not first and shared[side.label])
-    return max((having(tasks) for tasks in sets), default=[], key=lambda found: _worth(found, shared))
-
-
-def _worth(found: Sequence[Side], shared: Mapping[str, frozenset[str]]) -> tuple[int, int]:
-    common = frozenset.intersection(*(shared[side.label] for side in found))
-    return len(common) * (len(found) - 1), len(found)
-
-
 def _compared(
     sides: Sequence[Side], first: Side, opened: Mapping[Path, OpenRun]
-) -> tuple[Comparison, list[str]]:
+) -> tuple[Compared, list[str]]:
     """Compare; what turns out to be damaged, or was asked otherwise, is left out.
 
     Raises:
@@ -102,7 +108,7 @@ def _compared(
     left = list(sides)
     while True:
         try:
-            return compare_sides(left, first, OPTIONS, opened).comparison, said
+            return compare_sides(left, first, OPTIONS, opened), said
         except StoreError as error:
             if not any(run.leave_out(error.message) for run in opened.values()):
                 raise

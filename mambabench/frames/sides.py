@@ -93,3 +93,27 @@ def tasks_of(side: Side, opened: Mapping[Path, OpenRun]) -> frozenset[str]:
         for cell in cells
         if cell.model == side.model and cell.status == "ok"
     )
+
+
+def choose(sides: Sequence[Side], first: Side, asked: Mapping[str, frozenset[str]]) -> list[Side]:
+    """Choose sides that go with one of them, so that most values are compared: tasks in common times sides.
+
+    Args:
+        sides: with `first` among them.
+        first: that is kept in any case.
+        asked: each side's tasks, by label.
+
+    Returns:
+        In their order; none if no other has a task of the first.
+    """
+    shared = {side.label: asked[side.label] & asked[first.label] for side in sides}
+
+    def having(tasks: frozenset[str]) -> list[Side]:
+        return [side for side in sides if side is first or tasks <= shared[side.label]]
+
+    def worth(found: Sequence[Side]) -> tuple[int, int]:
+        common = frozenset.intersection(*(shared[side.label] for side in found))
+        return len(common) * (len(found) - 1), len(found)
+
+    sets = dict.fromkeys(shared[side.label] for side in sides if side is not first and shared[side.label])
+    return max((having(tasks) for tasks in sets), default=[], key=worth)
