@@ -36,8 +36,13 @@ COLUMNS: Final[tuple[Column, ...]] = (
     text("member", "task within a group, else the task itself"),
     integer("doc_id", "row of the document in its split"),
     text("question", "end of what was asked; empty where that was not kept"),
-    text("right_answer", "its beginning; empty where there is none, as of a text whose probability is the figure"),
-    text("answer", "beginning of what the model answered; of choices the one it takes; empty where not known"),
+    text(
+        "right_answer",
+        "its beginning; empty where there is none, as of a text whose probability is the figure",
+    ),
+    text(
+        "answer", "beginning of what the model answered; of choices the one it takes; empty where not known"
+    ),
     flag("right", "by the first metric that is right or wrong; missing where there is none"),
     number("log_likelihood", "of the right answer, or of the whole text; missing if not finite", "nats"),
     number(
@@ -199,9 +204,7 @@ def samples_frame(
     """
     import pandas as pd
 
-    parts = [
-        _rows(name, one) for name, sides in items_by_task(runs, task=task, label=label) for one in sides
-    ]
+    parts = [_rows(name, one) for name, sides in items_by_task(runs, task=task, label=label) for one in sides]
     if not parts:
         _refuse_unknown(runs, task, label)
     whole = pd.concat([_typed({}), *parts], ignore_index=True) if parts else _typed({})

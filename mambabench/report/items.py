@@ -44,9 +44,7 @@ def browser(runs: Runs, *, most_items: int = MOST_ITEMS) -> Browser | None:
     return browse(runs.runs, baseline=baseline, most_items=most_items)
 
 
-def browse(
-    runs: Sequence[LoadedRun], *, baseline: str = "", most_items: int = MOST_ITEMS
-) -> Browser | None:
+def browse(runs: Sequence[LoadedRun], *, baseline: str = "", most_items: int = MOST_ITEMS) -> Browser | None:
     """Return the items of some runs, or None where none are kept.
 
     Args:
@@ -86,9 +84,7 @@ def _key(name: str, taken: set[str]) -> str:
     return key
 
 
-def _side_by_side(
-    name: str, sides: Sequence[SideItems]
-) -> Iterator[tuple[AlignedTask, tuple[str, ...]]]:
+def _side_by_side(name: str, sides: Sequence[SideItems]) -> Iterator[tuple[AlignedTask, tuple[str, ...]]]:
     """Yield groups of sides that can be aligned, with their labels; the first one's comes first."""
     left = list(sides)
     while left:

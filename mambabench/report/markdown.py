@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from mambabench.report.document import Browser, Code, Picture, Table, Words
+from mambabench.report.items_summary import changed, counted, summary_of
 from mambabench.report.markdown_text import fenced, inline
 
 if TYPE_CHECKING:
@@ -126,28 +127,21 @@ def _picture(picture: Picture, figures: str | None) -> Iterator[str]:
 
 def _items(task: TaskItems) -> Iterator[str]:
     yield f"### {inline(task.title, line_break=' ')}"
-    kept = f"{len(task.items):,} of " if len(task.items) < task.n_items else ""
-    yield f"{kept}{task.n_items:,} items, asked of {inline(', '.join(task.models))}."
-    baseline, *candidates = task.models
+    yield inline(counted(task))
+    if (summary := summary_of(task)) is not None:
+        yield grid(
+            [inline(column.title) for column in summary.columns],
+            [[inline(cell.text) for cell in row] for row in summary.rows],
+            [column.numeric for column in summary.columns],
+        )
     examples: list[str] = []
-    rows = []
-    for place, name in enumerate(candidates, 1):
-        changed = [(item, item.answers[0].right, item.answers[place].right) for item in task.items]
-        won = [item for item, before, after in changed if after and before is False]
-        lost = [item for item, before, after in changed if before and after is False]
-        both = sum(bool(before and after) for _, before, after in changed)
-        neither = sum(before is False and after is False for _, before, after in changed)
-        if won or lost or both or neither:
-            rows.append([inline(name), *(f"{n:,}" for n in (len(won), len(lost), both, neither))])
+    for place in range(1, len(task.models)):
+        won, lost = changed(task, place)
         examples += [_example(task, item, place, "won by") for item in won[:_EXAMPLES]]
         examples += [_example(task, item, place, "lost by") for item in lost[:_EXAMPLES]]
-    if rows:
-        head = ["model", f"won against {inline(baseline)}", "lost", "both right", "both wrong"]
-        yield grid(head, rows, [False, True, True, True, True])
-    if not examples:
-        examples = [_example(task, item, None, "") for item in task.items[:_EXAMPLES]]
+    examples = examples or [_example(task, item, None, "") for item in task.items[:_EXAMPLES]]
     if examples:
-        yield _folded("Examples", "\n".join(dict.fromkeys(examples)))
+        yield _folded("Examples", "\n".join(examples))
 
 
 def _example(task: TaskItems, item: Item, place: int | None, how: str) -> str:

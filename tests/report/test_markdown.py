@@ -135,7 +135,8 @@ def test_answers_come_first_and_everything_is_there_in_order() -> None:
     text = render_markdown(made_report())
     said = [
         "# Two models", "2 runs on a processor", "- mamba is better.", "- Mostly.", "## How good",
-        "In percent.", "### Zero-shot", "- Over all items.", "- LAMBADA (ppl ↓): perplexity of the last word", "### Profile",
+        "In percent.", "### Zero-shot", "- Over all items.",
+        "- LAMBADA (ppl ↓): perplexity of the last word", "### Profile",
         "*Figure.* All tasks.<br>mamba leads.", "3 of 10 items, asked of base, tuned.",
         "- hellaswag, item 3, won by tuned\n  - asked: A man sits. He\n  - right: stands up.\n"
         "  - base (wrong): falls.\n  - tuned (right): stands up.",
