@@ -46,7 +46,9 @@ STYLE = {
     "xtick.labelcolor": TEXT,
     "ytick.labelcolor": TEXT,
 }
-_MOST_NAME_LETTERS = 28
+MOST_NAME_LETTERS = 28
+_RUN_LETTERS = 9
+"""Of a run's name at least: the digest that it ends with."""
 
 
 def check_figure_path(path: Path) -> None:
@@ -140,6 +142,22 @@ def _unwritable(path: Path, error: OSError) -> UsageError:
 
 
 def shortened(name: str) -> str:
-    """Return the end of a name, which tells checkpoints apart, on one line that a legend holds."""
+    """Return the end of a name, which tells checkpoints apart, on one line that a legend holds.
+
+    A model's name with its run's behind it keeps the model's, as far as there is room.
+
+    >>> shortened("mamba-tiny (zeroshot-smoke-mamba-tiny-75c8b06c)")
+    'mamba-tiny (…-tiny-75c8b06c)'
+    """
     line = harmless(name)
-    return line if len(line) <= _MOST_NAME_LETTERS else f"…{line[-_MOST_NAME_LETTERS + 1 :]}"
+    if len(line) <= MOST_NAME_LETTERS:
+        return line
+    model, bracket, run = line.removesuffix(")").rpartition(" (")
+    if not (line.endswith(")") and bracket and len(run) > _RUN_LETTERS):
+        return _end(line, MOST_NAME_LETTERS)
+    run = _end(run, max(_RUN_LETTERS, MOST_NAME_LETTERS - len(model) - len(" ()")))
+    return f"{_end(model, MOST_NAME_LETTERS - len(run) - len(' ()'))} ({run})"
+
+
+def _end(text: str, letters: int) -> str:
+    return text if len(text) <= letters else f"…{text[1 - letters :]}"

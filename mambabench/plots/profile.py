@@ -13,8 +13,9 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from mambabench.compare.steps import stepped
 from mambabench.errors import UsageError
 from mambabench.plots.palette import BAND, MUTED, RULE
 from mambabench.plots.speed.looks import Looks
@@ -42,10 +43,12 @@ _MOST_APART: Final = 20
 """Models whose marks can be told apart; of more only so many as below have a colour."""
 _N_BEST: Final = 5
 _LONGEST_LABEL: Final = 30
-_TALL_ROWS: Final = 25
+_TALL_INCHES: Final = 8.0
 _MOST_TASKS_SAID: Final = 12
-_CHANCE: Final = (0, (2, 1.5))
+_CHANCE: Final[dict[str, Any]] = {"color": RULE, "linestyle": (0, (2, 1.5)), "linewidth": 1.3}
+_CHANCE_ROOM_INCHES: Final = 0.03
 _TICKS: Final = 10
+_FINE_PERCENT: Final = 60
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,15 @@ class _Score:
     @property
     def row(self) -> tuple[str, str]:
         return self.task, self.metric
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One task: where it lies, in inches from the top, and its marks with their places."""
+
+    top: float
+    bottom: float
+    marks: tuple[tuple[_Score, float], ...]
 
 
 def zeroshot_profile(table: ZeroshotTable) -> DescribedFigure:
@@ -100,8 +112,25 @@ def draw_profile(scores: pd.DataFrame) -> DescribedFigure | None:
                "reference")  # fmt: skip
     found = [_Score(*row) for row in zip(*(shown[name].tolist() for name in columns), strict=True)]
     few = shown["n_items"] < shown["n_items_total"]
-    labels = tuple(dict.fromkeys(shown["label"]))
-    return _draw(_one_a_task(found), labels, "Zero-shot accuracy", partial=bool(few.fillna(False).any()))
+    every = tuple(dict.fromkeys(shown["label"]))
+    kept = last_steps(every) if len(every) > _MOST_APART else every
+    return _draw(
+        _one_a_task([score for score in found if score.model in kept]), every, "Zero-shot accuracy",
+        partial=bool(few.fillna(False).any()),
+        note="of each run of training the last step" if len(kept) < len(every) else "",
+    )  # fmt: skip
+
+
+def last_steps(labels: Sequence[str]) -> list[str]:
+    """Leave out checkpoints of which a later one of the same run of training is there.
+
+    >>> last_steps(["intact", "pythia-70m@step1000", "pythia-70m@step2000"])
+    ['intact', 'pythia-70m@step2000']
+    """
+    places = {label: found for label in labels if (found := stepped(label)) is not None}
+    last = {found.series: max(p.step for p in places.values() if p.series == found.series)
+            for found in places.values()}  # fmt: skip
+    return [m for m in labels if m not in places or places[m].step == last[places[m].series]]
 
 
 def _one_a_task(found: Sequence[_Score]) -> list[_Score]:
@@ -114,31 +143,30 @@ def _one_a_task(found: Sequence[_Score]) -> list[_Score]:
 
 
 def _draw(
-    scores: Sequence[_Score], every: Sequence[str], title: str, *, partial: bool
+    scores: Sequence[_Score], every: Sequence[str], title: str, *, partial: bool, note: str = ""
 ) -> DescribedFigure | None:
-    rows = list(dict.fromkeys(score.row for score in scores))
     models = [m for m in every if any(s.model == m for s in scores)]
-    if not rows:
+    if not models:
         return None
     looks = Looks(every)
     bright = models if len(models) <= _MOST_APART else _best(scores, models)
-    step, pitch = _spacing(len(rows), len(models))
+    rows = _rows(scores, models)
+    height = rows[-1].bottom
     with sheet_style():
-        sheet = Sheet(height_inches=_AROUND_INCHES + pitch * len(rows), width_inches=_WIDTH_INCHES)
+        sheet = Sheet(height_inches=_AROUND_INCHES + height, width_inches=_WIDTH_INCHES)
         (axes,) = sheet.axes
-        _draw_ground(axes, scores, rows)
-        for place, model in enumerate(models):
-            offset = (place - (len(models) - 1) / 2) * step / pitch
-            mine = [s for s in scores if s.model == model]
-            ys = [rows.index(s.row) + offset for s in mine]
-            _draw_model(axes, mine, ys, looks, model, len(models), grey=model not in bright)
-        _name_rows(axes, scores, rows)
+        _draw_ground(axes, rows)
+        for model in models:
+            mine = [(s, y) for row in rows for s, y in row.marks if s.model == model]
+            _draw_model(axes, mine, looks, model, len(models), grey=model not in bright)
+        _name_rows(axes, rows)
         _limit(axes, scores)
         return sheet.finish(
             harmless(title),
             " · ".join(filter(None, [
                 "how many items are answered right, in percent",
-                "lines are 95% intervals" if step else "",
+                "lines are 95% intervals" if len(models) <= _MOST_APART else "",
+                note,
                 "partial: not all items were scored" if partial else "",
             ])),
             _handles(scores, looks, models, bright),
@@ -146,15 +174,25 @@ def _draw(
         )  # fmt: skip
 
 
-def _spacing(n_rows: int, n_models: int) -> tuple[float, float]:
-    """Return inches between the marks of a row and between rows, so that the figure is not too tall."""
-    step = _by_count(_STEPS_INCHES, n_models)
-    gap, least = _GAP_INCHES
-    pitch = (n_models - 1) * step + gap
-    if n_rows * pitch > _MOST_INCHES:
-        pitch = max(_MOST_INCHES / n_rows, least * 1.5)
-        step = min(step, (pitch - least) / max(1, n_models - 1))
-    return step, pitch
+def _rows(scores: Sequence[_Score], models: Sequence[str]) -> list[_Row]:
+    """Lay out the rows: each as high as its marks need, and all of them no higher than a page holds."""
+    by_row: dict[tuple[str, str], list[_Score]] = {}
+    for score in scores:
+        by_row.setdefault(score.row, []).append(score)
+    step, gap = _by_count(_STEPS_INCHES, max(map(len, by_row.values()))), _GAP_INCHES[0]
+    n_steps = sum(len(mine) - 1 for mine in by_row.values())
+    if n_steps * step + len(by_row) * gap > _MOST_INCHES:
+        gap = max(_GAP_INCHES[1], 0.4 * _MOST_INCHES / len(by_row))
+        step = min(step, max(0.0, _MOST_INCHES - len(by_row) * gap) / max(1, n_steps))
+    rows = []
+    top = 0.0
+    for mine in by_row.values():
+        mine.sort(key=lambda s: models.index(s.model))
+        bottom = top + gap + (len(mine) - 1) * step
+        marks = tuple((s, top + gap / 2 + place * step) for place, s in enumerate(mine))
+        rows.append(_Row(top, bottom, marks))
+        top = bottom
+    return rows
 
 
 def _by_count(steps: Sequence[tuple[float, float]], n: int) -> float:
@@ -162,33 +200,30 @@ def _by_count(steps: Sequence[tuple[float, float]], n: int) -> float:
 
 
 def _best(scores: Sequence[_Score], models: Sequence[str]) -> list[str]:
-    """Return the models with the best means, in their order."""
-    means = {m: statistics.fmean(s.value for s in scores if s.model == m) for m in models}
-    chosen = sorted(models, key=lambda m: -means[m])[:_N_BEST]
+    """Return the models that are best against the mean of each task that they have, in their order."""
+    by_task: dict[tuple[str, str], list[float]] = {}
+    for score in scores:
+        by_task.setdefault(score.row, []).append(score.value)
+    means = {row: statistics.fmean(values) for row, values in by_task.items()}
+    above = {m: statistics.fmean(s.value - means[s.row] for s in scores if s.model == m) for m in models}
+    chosen = sorted(models, key=lambda m: -above[m])[:_N_BEST]
     return [m for m in models if m in chosen]
 
 
-def _draw_ground(axes: Axes, scores: Sequence[_Score], rows: Sequence[tuple[str, str]]) -> None:
+def _draw_ground(axes: Axes, rows: Sequence[_Row]) -> None:
     """Shade every other row, and mark chance in each."""
-    for y in range(1, len(rows), 2):
-        axes.axhspan(y - 0.5, y + 0.5, color=BAND, alpha=0.55, linewidth=0, zorder=0, label="_row")
-    levels = {s.row: s.chance for s in scores if not math.isnan(s.chance)}
-    for row, level in levels.items():
-        y = rows.index(row)
-        axes.plot(
-            [level, level],
-            [y - 0.44, y + 0.44],
-            color=RULE,
-            linestyle=_CHANCE,
-            linewidth=1.3,
-            label="_chance",
-        )
+    for row in rows[1::2]:
+        axes.axhspan(row.top, row.bottom, color=BAND, alpha=0.55, linewidth=0, zorder=0, label="_row")
+    for row in rows:
+        levels = {s.chance for s, _ in row.marks if not math.isnan(s.chance)}
+        for level in levels:
+            ends = [row.top + _CHANCE_ROOM_INCHES, row.bottom - _CHANCE_ROOM_INCHES]
+            axes.plot([level] * 2, ends, label="_chance", **_CHANCE)
 
 
 def _draw_model(
     axes: Axes,
-    mine: Sequence[_Score],
-    ys: Sequence[float],
+    mine: Sequence[tuple[_Score, float]],
     looks: Looks,
     model: str,
     n_models: int,
@@ -197,13 +232,14 @@ def _draw_model(
 ) -> None:
     points = _by_count(_MARKER_POINTS, n_models)
     colour = RULE if grey else looks.colour(model)
+    ys = [y for _, y in mine]
     if n_models <= _MOST_APART:
         crowded = n_models > _STEPS_INCHES[1][0]
         axes.hlines(
-            ys, [s.low for s in mine], [s.high for s in mine], color=colour,
+            ys, [s.low for s, _ in mine], [s.high for s, _ in mine], color=colour,
             linewidth=0.9 if crowded else 1.6, alpha=0.6 if crowded else 1.0, label=f"_interval {model}",
         )  # fmt: skip
-        published = [(s.reference, y) for s, y in zip(mine, ys, strict=True) if not math.isnan(s.reference)]
+        published = [(s.reference, y) for s, y in mine if not math.isnan(s.reference)]
         if published:
             axes.plot(
                 *zip(*published, strict=True), marker="|", markersize=2.1 * points, markeredgewidth=1.3,
@@ -211,29 +247,26 @@ def _draw_model(
             )  # fmt: skip
     style = looks.marker_style(model) | {"markersize": points}
     if grey:
-        style |= {
-            "color": colour,
-            "markerfacecolor": colour,
-            "marker": "o",
-            "markeredgewidth": 0,
-            "alpha": 0.5,
-        }
+        style |= {"color": RULE, "markerfacecolor": RULE, "marker": "o", "markeredgewidth": 0, "alpha": 0.5}
     axes.plot(
-        [s.value for s in mine], ys, linestyle="none", label=model if not grey else f"_{model}",
-        zorder=3 if not grey else 2.5, **style,
+        [s.value for s, _ in mine], ys, linestyle="none", label=f"_{model}" if grey else model,
+        zorder=2.5 if grey else 3, **style,
     )  # fmt: skip
 
 
-def _name_rows(axes: Axes, scores: Sequence[_Score], rows: Sequence[tuple[str, str]]) -> None:
-    labels = {s.row: harmless(s.label) for s in scores}
-    shown = apart(labels.values(), _LONGEST_LABEL)
-    axes.set_yticks(range(len(rows)), [f"{shown[labels[row]]} ({harmless(row[1])})" for row in rows])
+def _name_rows(axes: Axes, rows: Sequence[_Row]) -> None:
+    first = [row.marks[0][0] for row in rows]
+    shown = apart((harmless(s.label) for s in first), _LONGEST_LABEL)
+    axes.set_yticks(
+        [(row.top + row.bottom) / 2 for row in rows],
+        [f"{shown[harmless(s.label)]} ({harmless(s.metric)})" for s in first],
+    )
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_ylim(rows[-1].bottom, 0)
     axes.spines["left"].set_visible(False)
     # Of a long figure the end is not seen with the beginning.
-    tall = len(rows) > _TALL_ROWS
+    tall = rows[-1].bottom > _TALL_INCHES
     axes.tick_params(axis="x", top=tall, labeltop=tall)
 
 
@@ -244,7 +277,7 @@ def _limit(axes: Axes, scores: Sequence[_Score]) -> None:
     high = min(100, math.ceil((max(ends) + 1) / _TICKS) * _TICKS)
     # Room for the markers at both ends of the scale.
     axes.set_xlim(low - 0.02 * (high - low), high + 0.02 * (high - low))
-    every = _TICKS if high - low <= 60 else 2 * _TICKS
+    every = _TICKS if high - low <= _FINE_PERCENT else 2 * _TICKS
     axes.set_xticks(range(high, low - 1, -every))
     axes.set_xlabel("accuracy (%)")
 
@@ -260,7 +293,7 @@ def _handles(
     elif any(not math.isnan(s.reference) for s in scores):
         handles.append(looks.extra("published", color=MUTED, marker="|", markersize=11, markeredgewidth=1.3))
     if any(not math.isnan(s.chance) for s in scores):
-        handles.append(looks.extra("chance", color=RULE, linestyle=_CHANCE, linewidth=1.3))
+        handles.append(looks.extra("chance", **_CHANCE))
     return handles
 
 

@@ -146,9 +146,11 @@ def _draw_model(axes: Axes, points: Sequence[Point], looks: Looks, *, faint: boo
             alpha=opacity + 0.2, zorder=2, label=f"_lengths {label}",
         )  # fmt: skip
     xs, ys = [p.cost[1] for p in points], [p.quality[1] for p in points]
+    # An accuracy is the same at all lengths, and has one bar.
+    barred = points[:1] if len({p.quality for p in points}) == 1 else points
     axes.vlines(
-        xs, [p.quality[0] for p in points], [p.quality[2] for p in points], color=colour, linewidth=1.1,
-        alpha=opacity, zorder=2, label=f"_quality {label}",
+        [p.cost[1] for p in barred], [p.quality[0] for p in barred], [p.quality[2] for p in barred],
+        color=colour, linewidth=1.1, alpha=opacity, zorder=2, label=f"_quality {label}",
     )  # fmt: skip
     axes.hlines(
         ys, [p.cost[0] for p in points], [p.cost[2] for p in points], color=colour, linewidth=1.1,

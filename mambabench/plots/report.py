@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mambabench.compare.steps import stepped
 from mambabench.errors import UsageError
 from mambabench.plots import check_figure_path, save
 from mambabench.plots.compare import DRAW as OF_COMPARISON
@@ -28,7 +29,7 @@ from mambabench.plots.speed import DRAW as OF_SWEEP
 from mambabench.plots.speed.catalogue import QUANTITIES
 from mambabench.plots.speed.conversation import DRAW as OF_CONVERSATION
 from mambabench.plots.speed.conversation import drawable_rows
-from mambabench.plots.speed.looks import shared_looks
+from mambabench.plots.speed.looks import places_of, shared_looks
 from mambabench.plots.speed.sheet import sheet_style
 from mambabench.tables.compare.format import harmless
 
@@ -78,7 +79,7 @@ def drawings_of(runs: Runs) -> list[Drawing]:
     quality against cost, long context, texts, sweeps, conversations. Where several runs have the same figure,
     its key begins with the run's name.
     """
-    places = {label: place for place, label in enumerate(_labels(runs))}
+    places = places_of(_groups(runs))
     found = [
         Drawing(figure, figure, "", partial(_drawn, draw, _plain(places))) for figure, draw in _of_all(runs)
     ]
@@ -131,9 +132,17 @@ def _drawn(draw: Draw, places: Mapping[str, int]) -> DescribedFigure:
     return figure
 
 
-def _labels(runs: Runs) -> list[str]:
-    """Return the labels of all runs, once each, in the order that tables have them."""
-    return list(dict.fromkeys(label for run in runs.runs for label in run.labels.values()))
+def _groups(runs: Runs) -> dict[str, str]:
+    """Return what each label belongs with: its model's name, or the run of training that it is a step of.
+
+    Steps come last, since there may be many, and the last one of a run of training before the others.
+    """
+    models = {label: model for run in runs.runs for model, label in run.labels.items()}
+    steps = {label: found for label, model in models.items() if (found := stepped(model)) is not None}
+    firm = {label: model for label, model in models.items() if label not in steps}
+    return firm | {
+        label: f"{steps[label].series} by step" for label in sorted(steps, key=lambda one: -steps[one].step)
+    }
 
 
 def _plain(places: Mapping[str, int]) -> dict[str, int]:

@@ -2,20 +2,23 @@
 
 Figures of several tables shown together give a model one look in all of them:
 
-    with shared_looks({"mamba-130m": 0, "pythia-160m": 1}):
+    with shared_looks(places_of({"mamba-130m": "mamba", "pythia-160m": "pythia"})):
         figures(table)
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mambabench.plots import MARKERS, shortened
+from mambabench.plots import MARKERS, MOST_NAME_LETTERS, shortened
 from mambabench.plots.palette import COLOURS, MUTED, PAPER, darkened
+from mambabench.tables.compare.format import harmless
+from mambabench.tables.compare.names import apart
 
 if TYPE_CHECKING:
     from matplotlib.lines import Line2D
@@ -23,6 +26,29 @@ if TYPE_CHECKING:
 LINE_STYLES: tuple[Any, ...] = ("solid", (0, (6, 2)), (0, (6, 2, 1.5, 2)), (0, (3, 1.2)), (0, (1.2, 1.2)))
 _MARKER_POINTS = 5.0
 _PLACES: ContextVar[Mapping[str, int] | None] = ContextVar("places of models", default=None)
+
+
+def places_of(groups: Mapping[str, str]) -> dict[str, int]:
+    """Give labels places of looks: a colour to each group of them, and a marker to each label within.
+
+    Args:
+        groups: what each label belongs with, such as its model's plain name, in order.
+
+    >>> places_of({"m (first)": "m", "n": "n", "m (second)": "m"})
+    {'m (first)': 0, 'n': 1, 'm (second)': 7}
+    """
+    order = {group: place for place, group in enumerate(dict.fromkeys(groups.values()))}
+    places: dict[str, int] = {}
+    taken: set[int] = set()
+    for label, group in groups.items():
+        place = order[group]
+        if place in taken:
+            # Of the same colour, and of no group's.
+            alike = itertools.count(place, len(COLOURS))
+            place = next(p for p in alike if p >= len(order) and p not in taken)
+        places[label] = place
+        taken.add(place)
+    return places
 
 
 @contextmanager
@@ -81,8 +107,12 @@ class Looks:
         """Return what the legend says of models, then of variants."""
         from matplotlib.lines import Line2D
 
+        names = {m: shortened(m) for m in models}
+        if len(set(names.values())) < len(names):
+            shown = apart(map(harmless, models), MOST_NAME_LETTERS)
+            names = {m: shown[harmless(m)] for m in models}
         found = [
-            Line2D([], [], label=shortened(m), linestyle="solid" if lines else "none", **self.marker_style(m))
+            Line2D([], [], label=names[m], linestyle="solid" if lines else "none", **self.marker_style(m))
             for m in models
         ]
         if lines and len(self.variants) > 1:

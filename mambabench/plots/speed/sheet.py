@@ -25,6 +25,7 @@ _TITLE_INCHES = 0.27
 _LETTERS_PER_INCH = 14.5
 _SUBTITLE_LETTERS_PER_INCH = 15.5
 _MARGIN_INCHES = 0.75
+_NO_BREAK = "\u00a0"
 
 
 class Sheet:
@@ -94,7 +95,10 @@ class Sheet:
             sentences: what the drawing shows, for the description.
         """
         width = self._size[0]
-        lines = textwrap.wrap(subtitle, int(width * _SUBTITLE_LETTERS_PER_INCH), break_on_hyphens=False)
+        # A line ends with a dot rather than begins with one.
+        parted = subtitle.replace(" · ", f"{_NO_BREAK}· ")
+        wrapped = textwrap.wrap(parted, int(width * _SUBTITLE_LETTERS_PER_INCH), break_on_hyphens=False)
+        lines = [line.replace(_NO_BREAK, " ") for line in wrapped]
         n_columns = _legend_columns(handles, width)
         n_legend_rows = math.ceil(len(handles) / n_columns)
         header_inches = _TITLE_INCHES + len(lines) * _LINE_INCHES + 0.05
