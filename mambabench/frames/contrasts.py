@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 OPTIONS: Final = CompareOptions(n_examples=1)
 """How runs are compared: as the command does by default."""
+MOST_DRAWS: Final = 1_000_000_000
+"""Items that bootstraps of log-likelihoods may draw, in some seconds; of more they are not compared."""
 OVERALL: Final = "overall"
 """Task of the mean over tasks."""
 MOST_STEPS: Final = 5
@@ -106,9 +108,14 @@ def _compared(
 
     said: list[str] = []
     left = list(sides)
+    options = replace(OPTIONS, log_likelihoods=_n_draws(sides, first, opened) <= MOST_DRAWS)
+    if not options.log_likelihoods:
+        said.append(
+            "log-likelihoods are not compared, since there are many models and items: see `mambabench compare`"
+        )
     while True:
         try:
-            return compare_sides(left, first, OPTIONS, opened), said
+            return compare_sides(left, first, options, opened), said
         except StoreError as error:
             if not any(run.leave_out(error.message) for run in opened.values()):
                 raise
@@ -120,6 +127,11 @@ def _compared(
             without = [side.label for side in left if side not in fitting]
             said.append(f"not compared, since they were asked otherwise: {_some(without)}: {error.message}")
             left = fitting
+
+
+def _n_draws(sides: Sequence[Side], first: Side, opened: Mapping[Path, OpenRun]) -> int:
+    cells = [cell for cell in opened[first.run].cells() if cell.model == first.model]
+    return sum(cell.task.n_docs for cell in cells) * OPTIONS.replicates * (len(sides) - 1)
 
 
 def _mismatch(side: Side, first: Side, opened: Mapping[Path, OpenRun]) -> str:
