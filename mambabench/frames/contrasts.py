@@ -110,9 +110,7 @@ def _compared(
     left = list(sides)
     options = replace(OPTIONS, log_likelihoods=_n_draws(sides, first, opened) <= MOST_DRAWS)
     if not options.log_likelihoods:
-        said.append(
-            "log-likelihoods are not compared, since there are many models and items: see `mambabench compare`"
-        )
+        said.append("log-likelihoods are not compared, since there are many: `mambabench compare` does it")
     while True:
         try:
             return compare_sides(left, first, options, opened), said

@@ -13,8 +13,8 @@ FRAMES: Final[dict[str, tuple[str, tuple[Column, ...]]]] = {
             text("run", "name of its directory; unique, by a number at the end where two have the same"),
             text("kind", "zeroshot, imported, latency, throughput, memory, conversation, longcontext or "
                   "perplexity; empty if it cannot be read"),
-            text("state", "complete, partial (fewer items than the tasks have), interrupted, failed (some of "
-                  "it), empty or unreadable"),
+            text("state", "complete, partial (fewer items than the tasks have), failed (some of it), "
+                  "interrupted (not all of it is there, or can be read), empty, running or unreadable"),
             text("suite", "what was asked for"),
             text("models", "names, separated by commas"),
             text("command", "that made it, as typed"),

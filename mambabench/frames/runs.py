@@ -28,12 +28,12 @@ def _run(run: LoadedRun, found: Overview) -> dict[str, Any]:
     row: dict[str, Any] = {
         "run": run.name,
         "kind": "",
-        "state": found.state if run.stored is not None or found.state != "complete" else "unreadable",
+        "state": _state(run, found),
         "size_bytes": found.size_bytes,
         "problem": "; ".join(problems),
     }
     if run.manifest is None:
-        return {**row, "state": "unreadable"}
+        return row
     return {
         **row,
         **_made(run.manifest),
@@ -42,6 +42,15 @@ def _run(run: LoadedRun, found: Overview) -> dict[str, Any]:
         "n_failed": len(found.failed),
         "n_missing": _n_missing(run.manifest, found),
     }
+
+
+def _state(run: LoadedRun, found: Overview) -> str:
+    """Return how far a run came; one of which a part cannot be read has not all that was asked for."""
+    if run.manifest is None:
+        return "unreadable"
+    if found.state != "unreadable":
+        return found.state
+    return "interrupted" if found.records else "empty"
 
 
 def _n_missing(manifest: RunManifest, found: Overview) -> int | None:
