@@ -13,7 +13,18 @@ from typing import Final
 
 from mambabench.report.answers_cost import cost_answers
 from mambabench.report.document import Words
-from mambabench.report.format import Row, Rows, harmless, listed, plural, rounded, some, unique, whole
+from mambabench.report.format import (
+    Row,
+    Rows,
+    harmless,
+    listed,
+    plural,
+    rounded,
+    shortened,
+    some,
+    unique,
+    whole,
+)
 from mambabench.report.sections.comparison import OVERALL, without_earlier
 from mambabench.report.sections.doubts import NOTHING, grouped, where
 from mambabench.report.sections.layout import earlier_checkpoints
@@ -32,6 +43,7 @@ _RESULTS: Final = (
 _MOST_SERIES: Final = 2
 _MOST_TASKS: Final = 3
 _MOST_NAMED: Final = 3
+_LONGEST_DOUBT: Final = 240
 _ORDER: Final = ("better", "worse", "equivalent", "not distinguishable", "not tested")
 
 
@@ -129,7 +141,7 @@ def _tested(contrasts: Sequence[Row]) -> list[str]:
     decided: dict[str, Row] = {}
     tallied: dict[str, list[Row]] = {}
     for candidate, own in by.items():
-        heads = [row for row in own if row["headline"] and row["task"] != OVERALL]
+        heads = _heads(own)
         overall = next((row for row in own if row["task"] == OVERALL), None)
         main = overall or (heads[0] if len(heads) == 1 else None)
         if main is not None:
@@ -137,8 +149,10 @@ def _tested(contrasts: Sequence[Row]) -> list[str]:
         elif heads:
             tallied[candidate] = heads
     if len(by) == 1:
+        by_task = [_tally(baseline, name, _heads(by[name])) for name in decided if len(_heads(by[name])) > 1]
         return [
             *(_pair(baseline, name, row, by[name]) for name, row in decided.items()),
+            *by_task,
             *(_tally(baseline, name, heads) for name, heads in tallied.items()),
         ]
     said = [_several(baseline, decided)] if decided else []
@@ -147,6 +161,10 @@ def _tested(contrasts: Sequence[Row]) -> list[str]:
         more = plural(len(tallied) - _MOST_NAMED, "more model")
         some_tallies.append(f"Of {more} tests over single tasks are in the table.")
     return said + some_tallies
+
+
+def _heads(own: Sequence[Row]) -> list[Row]:
+    return [row for row in own if row["headline"] and row["task"] != OVERALL]
 
 
 def _pair(baseline: str, candidate: str, row: Row, own: Sequence[Row]) -> str:
@@ -181,7 +199,7 @@ def _effect(row: Row) -> str:
 def _over(row: Row, own: Sequence[Row]) -> str:
     if row["task"] != OVERALL:
         return f"in {row['measure']} of {row['task_label'] or row['task']}"
-    n = len({r["task"] for r in own if r["headline"] and r["unit"] == "%" and r["task"] != OVERALL})
+    n = len({r["task"] for r in _heads(own) if r["unit"] == "%"})
     return f"on average over {plural(n, 'task')}" if n else "on average over tasks"
 
 
@@ -345,7 +363,7 @@ def _doubt(rows: Rows) -> Words:
     ]
     n = len(wrong) + len(doubts) + len(notes)
     of = where(worst)
-    text = (worst[0]["text"] or worst[0]["about"] or "").rstrip(".")
+    text = shortened((worst[0]["text"] or worst[0]["about"] or "").rstrip("."), _LONGEST_DOUBT)
     first = f"{of}: {text}" if of and of not in text else text
     head = f"{plural(n, 'warning')} below, {listed(counts)}" if n > 1 else "One warning"
     return Words(

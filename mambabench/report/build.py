@@ -26,6 +26,7 @@ from mambabench.report.sections.zeroshot import zeroshot_section
 
 if TYPE_CHECKING:
     from mambabench.frames.api import Runs
+    from mambabench.plots.report import Drawing
     from mambabench.plots.speed.described import DescribedFigure
 
 MOST_ITEMS: Final = 2000
@@ -41,6 +42,21 @@ _TITLES: Final = {
     "quality-and-cost": "What a model gives for what it takes",
 }
 """Sections of figures that have no table."""
+_SECTIONS: Final = {
+    "zeroshot-profile": "zero-shot",
+    **dict.fromkeys(
+        ("differences", "perplexities", "bits-per-byte", "log-likelihoods", "calibration"), "comparison"
+    ),
+    **dict.fromkeys(
+        ("recall-grid", "recall-by-length", "loss-by-context", "quality-and-cost"), "long-context"
+    ),
+    "loss-by-position": "texts",
+    **dict.fromkeys(("conversation-reply", "conversation-state"), "conversations"),
+    **dict.fromkeys(("accuracy-cost", "recall-cost"), "quality-and-cost"),
+}
+"""Section of a figure, by what it shows; all others are of sweeps."""
+MOST_PICTURES: Final = 12
+"""Of a section; the command draws all of them with `--figures`."""
 
 
 def build_report(
@@ -107,37 +123,38 @@ class Drawn:
         return self._draw() if first is None else first
 
 
-def section_of(key: str) -> str:
-    """Return the key of the section that a figure belongs to.
-
-    >>> section_of("recall-grid"), section_of("run-1-time-to-first-token")
-    ('long-context', 'speed')
-    """
-    for words, section in (
-        (("quality",), "quality-and-cost"),
-        (("conversation",), "conversations"),
-        (("profile", "zero-shot", "zeroshot"), "zero-shot"),
-        (("difference", "calibration", "change", "ranking"), "comparison"),
-        (("training", "steps", "curve"), "training-steps"),
-        (("position",), "texts"),
-        (("recall", "context", "effective"), "long-context"),
-    ):
-        if any(word in key for word in words):
-            return section
-    return "speed"
-
-
 def _pictures(runs: Runs, told: Callable[[str], None]) -> dict[str, list[Picture]]:
-    from mambabench.plots.report import pictures_of
+    """Draw what each section has room for: of each run its first figures, which tell most."""
+    from mambabench.plots.report import drawings_of
 
-    found: dict[str, list[Picture]] = {}
-    for key, draw in pictures_of(runs).items():
-        told(f"drawing {key}")
-        drawn = Drawn(draw)
-        title, _, _ = drawn.description.partition("\n")
-        picture = Picture(key, harmless(title) or key, drawn.description, drawn)
-        found.setdefault(section_of(key), []).append(picture)
+    by: dict[str, list[Drawing]] = {}
+    for drawing in drawings_of(runs):
+        by.setdefault(_section_of(drawing.figure), []).append(drawing)
+    found = {}
+    for section, drawings in by.items():
+        ranks: dict[str, int] = {}
+        order = []
+        for i, drawing in enumerate(drawings):
+            ranks[drawing.run] = ranks.get(drawing.run, 0) + 1
+            order.append((ranks[drawing.run], i))
+        kept = sorted(i for _, i in sorted(order)[:MOST_PICTURES])
+        found[section] = [_picture(drawings[i], told) for i in kept]
     return found
+
+
+def _section_of(figure: str) -> str:
+    if "curve" in figure or "step" in figure:
+        return "training-steps"
+    return _SECTIONS.get(figure, "speed")
+
+
+def _picture(drawing: Drawing, told: Callable[[str], None]) -> Picture:
+    told(f"drawing {drawing.key}")
+    drawn = Drawn(drawing.draw)
+    title = harmless(drawn.description.partition("\n")[0]) or drawing.figure
+    # Several runs have a figure of this title.
+    title = f"{title} ({drawing.run})" if drawing.key != drawing.figure else title
+    return Picture(drawing.key, title, drawn.description, drawn)
 
 
 def _with_pictures(

@@ -105,7 +105,8 @@ def _long(key: str, title: str, found: list[Row], candidates: Sequence[str]) -> 
         ]
         for row in lines
     ]
-    notes = []
+    tests = unique(row["test"] or None for row in lines)
+    notes = [f"Tests: {', '.join(tests)}."] if tests else []
     if any(row["paired"] is False for row in found):
         notes.append("Unpaired: compared by totals only, without single items, which shows less.")
     return table(key, title, "contrasts", columns, body, notes)
@@ -199,7 +200,7 @@ def _won_lost(row: Row) -> Cell:
 
 def _p(row: Row) -> Cell:
     p = row["p_adjusted"]
-    return EMPTY if p is None else Cell(p_value(p), (p,), note=row["test"] or "")
+    return EMPTY if p is None else Cell(p_value(p), (p,))
 
 
 def _verdict(row: Row) -> Cell:

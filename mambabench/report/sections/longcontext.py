@@ -11,6 +11,7 @@ from typing import Any, Final
 from mambabench.report.document import EMPTY, Block, Cell, Column, Section, Table, Tone
 from mambabench.report.format import Row, Rows, figure, integer, measured, seconds, size, some, unique, whole
 from mambabench.report.sections.layout import (
+    FEW_MODELS,
     MOST_COLUMNS,
     MOST_ROWS,
     findings,
@@ -23,7 +24,7 @@ from mambabench.report.sections.layout import (
 MEAN: Final = "mean"
 """Name of the mean over tasks among the tasks of frame effective_contexts."""
 _MOST_LENGTHS: Final = 10
-_PAST: Final = "past what the model was trained on"
+_USUAL_RULE: Final = "90% of short"
 
 
 def longcontext_section(rows: Rows) -> Section | None:
@@ -95,10 +96,13 @@ def _effective(contexts: dict[tuple[str, str], Row]) -> list[Table]:
         return []
     labels = unique(label for label, _ in contexts)
     tasks = sorted(unique(task for _, task in contexts), key=lambda task: task != MEAN)
+    names = {task: "mean over tasks" if task == MEAN else task for task in tasks}
+    by_task = len(labels) <= FEW_MODELS
+    lines, others = (tasks, labels) if by_task else (labels, tasks)
 
-    def cell_of(task: str) -> Callable[[int], Cell]:
+    def cell_of(other: str) -> Callable[[int], Cell]:
         def cell(i: int) -> Cell:
-            row = contexts.get((labels[i], task))
+            row = contexts.get((other, lines[i]) if by_task else (lines[i], other))
             return EMPTY if row is None else _kept(row)
 
         return cell
@@ -107,11 +111,10 @@ def _effective(contexts: dict[tuple[str, str], Row]) -> list[Table]:
         "effective-contexts",
         "Longest length that keeps the recall of the shortest one",
         "effective_contexts",
-        heads=[Column("model")],
-        names=[(Cell(label),) for label in labels],
+        heads=[Column("task" if by_task else "model")],
+        names=[(Cell(names.get(line, line)),) for line in lines],
         columns=[
-            (Column("mean over tasks" if task == MEAN else task, "tokens", numeric=True), cell_of(task))
-            for task in tasks
+            (Column(names.get(other, other), "tokens", numeric=True), cell_of(other)) for other in others
         ],
         notes=["Kept is 90% of it, or 90% of what is above chance where guessing would reach that. In "
                "brackets the ends of the 95% interval; + stands for beyond the longest length measured."],
@@ -120,8 +123,8 @@ def _effective(contexts: dict[tuple[str, str], Row]) -> list[Table]:
 
 def _kept(row: Row) -> Cell:
     if row["ever_above_chance"] is False:
-        return Cell("at chance", tone="bad", note="not above chance at any length")
-    note = row["rule"] or ""
+        return Cell("at chance", tone="bad")
+    note = "" if row["rule"] == _USUAL_RULE else row["rule"] or ""
     low, high, length = row["length_low_tokens"], row["length_high_tokens"], row["length_tokens"]
     if length is None:
         return Cell("none", tone="bad", note=note)
@@ -152,7 +155,8 @@ def _grid(
         notes.append(f"{len(lengths)} of {len(all_lengths)} lengths; frame {frame} has all.")
     shown, more = first_rows(kept, frame, "line")
     if by_task and any(_guessed(row) for row in found):
-        notes.append("Faint, with a question mark: not above chance by its interval.")
+        notes.append("With a question mark: not above chance by its interval.")
+    notes += _past(found, "length_tokens")
 
     def at(length: int) -> Callable[[int], Cell]:
         def cell(i: int) -> Cell:
@@ -174,6 +178,16 @@ def _grid(
     )
 
 
+def _past(found: Sequence[Row], length: str) -> list[str]:
+    """Say from which length on models are past what they were trained on."""
+    first: dict[str, int] = {}
+    for row in found:
+        if row.get("past_training_length"):
+            first[row["label"]] = min(row[length], first.get(row["label"], row[length]))
+    said = [f"{label} from {whole(tokens)} tokens" for label, tokens in first.items()]
+    return [f"Past the training length: {some(said)}."] if said else []
+
+
 def _guessed(row: Row) -> bool:
     low, chance = row.get("interval_low"), row.get("chance")
     return low is not None and chance is not None and bool(low <= chance)
@@ -189,7 +203,7 @@ def _recalled(row: Row, column: str, unit: str) -> Cell:
     tone: Tone = "faint" if _guessed(row) else "doubt" if past else ""
     found = figure(row[column], unit, row["interval_low"], row["interval_high"])
     mark = " ?" if _guessed(row) else ""
-    return Cell(f"{found.text}{mark}", found.numbers, tone, _PAST if past else "")
+    return Cell(f"{found.text}{mark}", found.numbers, tone)
 
 
 def _losses(rows: Rows) -> list[Table]:
@@ -215,11 +229,9 @@ def _losses_of(found: Sequence[Row], key: str, corpus: str) -> list[Table]:
 
         return cell
 
-    past = [label for label in labels if any(by[k]["past_training_length"] for k in by if k[0] == label)]
     notes = ["Nats a token: models with different tokenizers compare by bits per byte only, in frame "
              "context_losses."]  # fmt: skip
-    if past:
-        notes.append(f"Some contexts are longer than what was trained on: {some(past)}.")
+    notes += _past(found, "context_tokens")
     return grids(
         key,
         f"Loss by length of context{f': {corpus}' if corpus else ''}",
@@ -238,4 +250,4 @@ def _loss(row: Row) -> Cell:
         return Cell(row["status"], tone="bad", note=row["detail"] or "") if failed else EMPTY
     past = bool(row["past_training_length"])
     ends = row["loss_nats_low"], row["loss_nats_high"]
-    return figure(row["loss_nats"], "nats", *ends, tone="doubt" if past else "", note=_PAST if past else "")
+    return figure(row["loss_nats"], "nats", *ends, tone="doubt" if past else "")

@@ -5,6 +5,7 @@ section = quality_section(Rows(runs))
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from mambabench.report.document import EMPTY, Cell, Column, Section, Table
@@ -18,6 +19,8 @@ _COSTS: Final[dict[str, tuple[str, str, Write]]] = {
     "peak_bytes": ("peak memory", "", size),
     "gross_j_per_token": ("energy", "J/token", number),
 }
+_PROMPT: Final = re.compile(r"prompts? of [\d,]+ tokens?, |, prompts? of [\d,]+ tokens?")
+"""Part of a setting that the column of lengths says."""
 
 
 def quality_section(rows: Rows) -> Section | None:
@@ -27,7 +30,8 @@ def quality_section(rows: Rows) -> Section | None:
         return None
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in found:
-        groups.setdefault((row["quality"] or "", row["setting"] or ""), []).append(row)
+        setting = _PROMPT.sub("", row["setting"] or "")
+        groups.setdefault((row["quality"] or "", setting), []).append(row)
     tables = []
     for i, ((quality, setting), own) in enumerate(groups.items(), 1):
         key = "quality-cost" if len(groups) == 1 else f"quality-cost-{i}"
@@ -75,4 +79,4 @@ def _cost(row: Row | None) -> Cell:
     found = measured(row["cost_value"], write, row["cost_low"], row["cost_high"])
     if not row["on_front"]:
         return found
-    return Cell(f"{found.text} *", found.numbers, "good", "on the front")
+    return Cell(f"{found.text} *", found.numbers, "good")

@@ -104,7 +104,7 @@ def _every_step(name: str, lines: Mapping[_Curve, list[Row]], key: str) -> list[
         names=[(integer(step),) for step in steps],
         columns=columns,
         most=MOST_PLAIN_COLUMNS,
-        notes=["Starred: the best step of a column."],
+        notes=["With a star the best of a column, with ~ what may be as good as that."],
     )
 
 
@@ -115,8 +115,8 @@ def _at(by: Mapping[int, Row], steps: Sequence[int]) -> Callable[[int], Cell]:
             return EMPTY
         plain = _value(row)
         if row["best"]:
-            return Cell(f"{plain.text} *", plain.numbers, "good", "the best step")
-        return Cell(plain.text, plain.numbers, "", "may be as good as the best" if row["contender"] else "")
+            return Cell(f"{plain.text} *", plain.numbers, "good")
+        return Cell(f"{plain.text} ~", plain.numbers) if row["contender"] else plain
 
     return cell
 

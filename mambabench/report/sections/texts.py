@@ -101,8 +101,7 @@ def _positions(found: list[Row], corpus: str, number: str) -> list[Table]:
                 return EMPTY
             past = bool(row["past_training_length"])
             ends = row["loss_nats_low"], row["loss_nats_high"]
-            note = "predicted from more than the model was trained on" if past else ""
-            return figure(row["loss_nats"], "nats", *ends, tone="doubt" if past else "", note=note)
+            return figure(row["loss_nats"], "nats", *ends, tone="doubt" if past else "")
 
         return cell
 

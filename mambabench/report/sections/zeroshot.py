@@ -14,6 +14,7 @@ from mambabench.report.sections.layout import (
     FEW_MODELS,
     MOST_PLAIN_COLUMNS,
     earlier_checkpoints,
+    first_rows,
     grids,
     table,
 )
@@ -23,6 +24,8 @@ _TONES: Final[dict[str, Tone]] = {
 }  # fmt: skip
 _MOST_ERRORS = 6
 _FEW_FOR_ROWS = 3
+_ALIKE = 0.5
+"""Share of their tasks that models of one table have in common."""
 _Line = tuple[str, str, str, int | None]
 """Task, metric, filter and worked examples: what stands in one line of a table."""
 
@@ -52,21 +55,21 @@ def _without_steps(rows: Rows) -> tuple[list[Row], list[str]]:
 
 
 def _groups(scores: list[Row]) -> list[list[Row]]:
-    """Return scores in groups of models that have tasks in common, so that no table is mostly empty."""
-    groups: list[tuple[set[str], set[_Line], list[Row]]] = []
+    """Return scores in groups of models that have most tasks in common, so that no table is mostly empty."""
+    groups: list[tuple[set[_Line], list[Row]]] = []
     by_label: dict[str, list[Row]] = {}
     for row in scores:
         by_label.setdefault(row["label"], []).append(row)
-    for label, own in by_label.items():
+    for own in by_label.values():
         lines = {_line(row) for row in own}
-        joined = [group for group in groups if group[1] & lines]
-        groups = [group for group in groups if not group[1] & lines]
-        labels = {label}.union(*(group[0] for group in joined))
-        found = [row for group in joined for row in group[2]] + own
-        groups.append((labels, lines.union(*(group[1] for group in joined)), found))
-    place = {id(row): i for i, row in enumerate(scores)}
-    found_groups = [sorted(group[2], key=lambda row: place[id(row)]) for group in groups]
-    return sorted(found_groups, key=lambda group: place[id(group[0])])
+        for known, found in groups:
+            if len(known & lines) >= _ALIKE * len(known | lines):
+                known |= lines
+                found += own
+                break
+        else:
+            groups.append((lines, own))
+    return [found for _, found in groups]
 
 
 def _line(row: Row) -> _Line:
@@ -131,6 +134,7 @@ def _overview(
 ) -> list[Table]:
     """Return headline values alone, models in rows, as papers print them."""
     heads = [row for row in _lines(group) if row["headline"]]
+    labels, more = first_rows(labels, "scores", "model")
     by = {(row["label"], _line(row)): row for row in group}
     columns = [
         (
@@ -147,9 +151,9 @@ def _overview(
             )
         )
     n_tasks = unique(row["n_tasks"] for row in means.values())
-    notes = []
+    notes = more
     if len(n_tasks) > 1:
-        notes.append("Averages over different numbers of tasks do not compare.")
+        notes.append("The averages are not over equally many tasks and do not compare.")
     if any(_is_partial(row) for row in heads):
         notes.append("Of some tasks not all items were scored.")
     return grids(
@@ -185,6 +189,7 @@ def _by_task(group: list[Row], labels: list[str], number: str, named: str, notes
 
 def _by_model(group: list[Row], labels: list[str], number: str, named: str, notes: list[str]) -> list[Table]:
     by = {(row["label"], _line(row)): row for row in group}
+    labels, more = first_rows(labels, "scores", "model")
     columns = [
         (
             Column(_task(line, _shots_differ(group)), f"{_bare(line)} {_arrow(line)}", numeric=True),
@@ -194,7 +199,7 @@ def _by_model(group: list[Row], labels: list[str], number: str, named: str, note
     ]
     return grids(
         f"zero-shot{number}", f"Every metric with its interval{named}", "scores", heads=[Column("model")],
-        names=[(Cell(label),) for label in labels], columns=columns, notes=notes,
+        names=[(Cell(label),) for label in labels], columns=columns, notes=[*notes, *more],
     )  # fmt: skip
 
 
@@ -308,7 +313,7 @@ def _headline(row: Row) -> Cell:
 
 
 def _of_items(row: Row) -> str:
-    return f"of {_items(row).text} items" if row["n_items"] else ""
+    return f"{_items(row).text} items" if _is_partial(row) else ""
 
 
 def _items(row: Row) -> Cell:
@@ -352,7 +357,7 @@ def _verdict(row: Row) -> Cell:
 def _mean(row: Row | None) -> Cell:
     if row is None:
         return EMPTY
-    return figure(row["value"], "%", note=f"of {row['n_tasks']} tasks", frame="averages")
+    return figure(row["value"], "%", frame="averages")
 
 
 def _sources(group: list[Row]) -> list[str]:
