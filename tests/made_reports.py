@@ -9,6 +9,7 @@ import math
 import random
 from typing import Any
 
+from mambabench.plots.palette import ON_CELL_DARK, ON_CELL_LIGHT
 from mambabench.plots.speed.described import DescribedFigure
 from mambabench.report.document import (
     Answer,
@@ -122,8 +123,8 @@ def grid_picture(key: str = "grid") -> Picture:
         figure = DescribedFigure(figsize=(3, 2), layout="constrained")
         axes = figure.add_subplot()
         axes.imshow([[0.1, 0.9], [0.5, 1.0]], cmap="cividis", vmin=0, vmax=1)
-        axes.text(0, 0, "10", color="white")
-        axes.text(1, 0, "90", color="black")
+        axes.text(0, 0, "10", color=ON_CELL_LIGHT)
+        axes.text(1, 0, "90", color=ON_CELL_DARK)
         axes.set_title("recall")
         return figure
 

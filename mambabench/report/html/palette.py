@@ -13,8 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from mambabench.plots.palette import ON_CELL_DARK, ON_CELL_LIGHT, ON_DARK, PAPER
+
 LIGHT: Final = {
-    "paper": "#ffffff",
+    "paper": PAPER,
     "wash": "#f4f5f7",
     "ink": "#1b1e23",
     "soft": "#565c66",
@@ -26,20 +28,20 @@ LIGHT: Final = {
     "doubt": "#7d4e00",
     "found": "#fff0b3",
 }
-"""White, so that hollow marks of figures, which are white inside, are hollow."""
 DARK: Final = {
-    "paper": "#15181d",
-    "wash": "#1e222a",
-    "ink": "#e4e6ea",
-    "soft": "#a6acb6",
-    "line": "#363c46",
-    "edge": "#7f8794",
+    "paper": ON_DARK[PAPER],
+    "wash": "#212225",
+    "ink": "#e6e6e8",
+    "soft": "#a9acb2",
+    "line": "#3a3c40",
+    "edge": "#83868c",
     "link": "#84bbf4",
     "good": "#6fce96",
     "bad": "#ff958b",
     "doubt": "#e7b75e",
     "found": "#5c4a00",
 }
+"""Both have the paper of the figures, so that hollow marks are hollow."""
 _GREY_SPREAD = 12
 """Largest difference between channels of a grey."""
 _PALE = 0.62
@@ -60,13 +62,16 @@ def contrast(one: str, other: str) -> float:
 def in_the_dark(colour: str, least: float) -> str:
     """Return what a figure's colour becomes on dark paper.
 
-    Greys, black and white go from ink to paper as they do on white; tints become as dark as they were pale;
-    other colours stay what they are, and are lightened only as far as they have to be.
+    What `mambabench.plots.palette` says of it; else greys go from ink to paper as they do on white, tints
+    become as dark as they were pale, and other colours are lightened as far as they have to be. Those upon
+    cells of a map stay.
 
     Args:
         colour: "#rrggbb".
         least: contrast that other colours need.
     """
+    if colour in ON_DARK or colour in (ON_CELL_LIGHT, ON_CELL_DARK):
+        return ON_DARK.get(colour, colour)
     rgb = channels(colour)
     if max(rgb) - min(rgb) <= _GREY_SPREAD:
         return _mixed(DARK["ink"], DARK["paper"], sum(rgb) / 3 / 255)

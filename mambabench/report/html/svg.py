@@ -2,12 +2,11 @@
 
 matplotlib writes a document of its own: a style sheet, names that other figures have too, a `style` on every
 element, which a strict policy of a page forbids. What is left here is shapes, texts and presentation
-attributes, which any style sheet overrides: a class on each colour that is another one on dark paper. Colours
-over an image stay, because the image does.
+attributes, which any style sheet overrides: a class on each colour that is another one on dark paper.
 
     >>> fitted('<svg xmlns="http://www.w3.org/2000/svg" width="9pt" height="6pt" viewBox="0 0 9 6">'
     ...        '<g id="a"><text style="fill: #666666" x="1.2345" y="2">x</text></g></svg>', "f").rules
-    (('f-000000', 'fill', '#000000', '#e4e6ea'), ('t-666666', 'fill', '#666666', '#919498'))
+    (('f-000000', 'fill', '#000000', '#f5f5f5'), ('t-666666', 'fill', '#666666', '#a8a8a8'))
 """
 
 from __future__ import annotations
@@ -32,7 +31,6 @@ _LINK: Final = re.compile(r"url\(#([^)]+)\)")
 _UNTURNED: Final = re.compile(r"\s*rotate\(-?0(?:\.0+)?(?: [^)]*)?\)\s*")
 _FONT: Final = re.compile(r"(?P<before>.*?)(?P<size>[\d.]+px)\s+(?P<family>.*)")
 _WEIGHTS: Final = {"bold", "600", "700", "800", "900"}
-_OVER_IMAGES: Final = re.compile(r"^(?:image|QuadMesh)")
 
 
 @dataclass(frozen=True)
@@ -61,13 +59,8 @@ def fitted(drawing: str, prefix: str) -> Fitted:
         element.tag = element.tag.rpartition("}")[2]
         _without_style(element)
     rules = {("f-000000", "fill", "#000000", in_the_dark("#000000", _MARK_CONTRAST))}
-    kept = _over_images(root)
     for element in root.iter():
-        if element in kept:
-            # Else it would be what the page's black is.
-            element.attrib.setdefault("fill", "#000000")
-        else:
-            rules.update(_classed(element))
+        rules.update(_classed(element))
     _tidied(root)
     _renamed(root, prefix)
     width = _pixels(root.get("width", "0"))
@@ -109,36 +102,6 @@ def _set_family(element: ElementTree.Element, families: str) -> None:
     # The page's own fonts, but for what has to line up.
     if "Mono" in families.partition(",")[0]:
         element.set("font-family", "monospace")
-
-
-def _over_images(root: ElementTree.Element) -> set[ElementTree.Element]:
-    """Return what lies on images: all within the frame of axes with one, but for the axes' own parts."""
-    kept: set[ElementTree.Element] = set()
-    for axes in root.iter("g"):
-        if not axes.get("id", "").startswith("axes_"):
-            continue
-        if not any(e.tag == "image" or _OVER_IMAGES.match(e.get("id", "")) for e in axes.iter()):
-            continue
-        frame = next((_box(path.get("d", "")) for path in axes.iter("path")), None)
-        for part in axes:
-            if part.get("id", "").startswith("matplotlib.axis"):
-                continue
-            texts = list(part.iter("text"))
-            if all(frame is not None and _within(frame, text) for text in texts):
-                kept.update(e for e in part.iter() if e.tag != "g")
-    return kept
-
-
-def _box(path: str) -> tuple[float, float, float, float] | None:
-    numbers = [float(n) for n in re.findall(r"-?[\d.]+", path)]
-    xs, ys = numbers[0::2], numbers[1::2]
-    return (min(xs), min(ys), max(xs), max(ys)) if ys else None
-
-
-def _within(frame: tuple[float, float, float, float], text: ElementTree.Element) -> bool:
-    moved = re.search(r"translate\((-?[\d.]+)[ ,]+(-?[\d.]+)", text.get("transform", ""))
-    x, y = (float(text.get(name, moved[i] if moved else "nan")) for i, name in ((1, "x"), (2, "y")))
-    return frame[0] <= x <= frame[2] and frame[1] <= y <= frame[3]
 
 
 def _classed(element: ElementTree.Element) -> Iterator[tuple[str, str, str, str]]:
