@@ -7,6 +7,7 @@ well. Nothing here opens a window: figures are made without pyplot's global stat
 from __future__ import annotations
 
 import tempfile
+import unicodedata
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -150,14 +151,27 @@ def shortened(name: str) -> str:
     'mamba-tiny (…-tiny-75c8b06c)'
     """
     line = harmless(name)
-    if len(line) <= MOST_NAME_LETTERS:
+    if width_letters(line) <= MOST_NAME_LETTERS:
         return line
     model, bracket, run = line.removesuffix(")").rpartition(" (")
     if not (line.endswith(")") and bracket and len(run) > _RUN_LETTERS):
         return _end(line, MOST_NAME_LETTERS)
-    run = _end(run, max(_RUN_LETTERS, MOST_NAME_LETTERS - len(model) - len(" ()")))
-    return f"{_end(model, MOST_NAME_LETTERS - len(run) - len(' ()'))} ({run})"
+    run = _end(run, max(_RUN_LETTERS, MOST_NAME_LETTERS - width_letters(model) - len(" ()")))
+    return f"{_end(model, MOST_NAME_LETTERS - width_letters(run) - len(' ()'))} ({run})"
+
+
+def width_letters(text: str) -> int:
+    """Return how wide a text is in letters: those of East Asian scripts and pictures are as wide as two.
+
+    >>> width_letters("mamba"), width_letters("模型")
+    (5, 4)
+    """
+    return len(text) + sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
 
 
 def _end(text: str, letters: int) -> str:
-    return text if len(text) <= letters else f"…{text[1 - letters :]}"
+    if width_letters(text) <= letters:
+        return text
+    while width_letters(text) >= letters:
+        text = text[1:]
+    return f"…{text}"

@@ -278,7 +278,7 @@ def _limit(axes: Axes, scores: Sequence[_Score]) -> None:
     # Room for the markers at both ends of the scale.
     axes.set_xlim(low - 0.02 * (high - low), high + 0.02 * (high - low))
     every = _TICKS if high - low <= _FINE_PERCENT else 2 * _TICKS
-    axes.set_xticks(range(high, low - 1, -every))
+    axes.set_xticks([tick for tick in range(0, 101, every) if low <= tick <= high])
     axes.set_xlabel("accuracy (%)")
 
 

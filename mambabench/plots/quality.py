@@ -145,7 +145,7 @@ def _draw_model(axes: Axes, points: Sequence[Point], looks: Looks, *, faint: boo
             [p.cost[1] for p in points], [p.quality[1] for p in points], color=colour, linewidth=1.0,
             alpha=opacity + 0.2, zorder=2, label=f"_lengths {label}",
         )  # fmt: skip
-    xs, ys = [p.cost[1] for p in points], [p.quality[1] for p in points]
+    ys = [p.quality[1] for p in points]
     # An accuracy is the same at all lengths, and has one bar.
     barred = points[:1] if len({p.quality for p in points}) == 1 else points
     axes.vlines(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mambabench.plots.longcontext.curves import CHANCE
 from mambabench.plots.longcontext.lengths import ring_style
 from mambabench.plots.palette import MUTED, PAPER
-from mambabench.plots.speed.looks import Looks
+from mambabench.plots.speed.looks import Looks, band_opacity, band_words
 from mambabench.plots.speed.sheet import Sheet
 from mambabench.tables.compare.curves import contenders_text
 from mambabench.tables.compare.curves import name as curve_name
@@ -35,7 +35,6 @@ _MARKER_POINTS: Final = (5.0, 2.9)
 _RING_POINTS: Final = (10.5, 7.5)
 _COLUMNS: Final = 3
 _LONGEST_TITLE: Final = 34
-_FEW_SERIES: Final = 3
 _DECADE: Final = 10.0
 _UNITS: Final = {"%": "%", "ppl": "perplexity", "bits/byte": "bits a byte"}
 _ZERO_INCHES: Final = 0.35
@@ -73,7 +72,7 @@ def draw_steps(curves: Curves) -> DescribedFigure | None:
         " · ".join(
             filter(None, [
                 f"{len(steps):,} steps from {steps[0]:,} to {steps[-1]:,}",
-                "bands are 95% intervals of each step by itself",
+                band_words(len(drawn), "bands are 95% intervals of each step by itself"),
                 _partial(everything),
             ])
         ),
@@ -144,8 +143,9 @@ def _draw(axes: Axes, curve: Curve, looks: Looks) -> None:
     axes.plot(xs, [p.value for p in points], color=colour, label=name, zorder=2.5)
     low = [math.nan if p.low is None else p.low for p in points]
     high = [math.nan if p.high is None else p.high for p in points]
-    opacity = 0.18 if len(looks.models) <= _FEW_SERIES else 0.08
-    axes.fill_between(xs, low, high, color=colour, alpha=opacity, linewidth=0, label=f"_band {name}")
+    opacity = band_opacity(len(looks.models))
+    if opacity:
+        axes.fill_between(xs, low, high, color=colour, alpha=opacity, linewidth=0, label=f"_band {name}")
     many = len(points) > _MANY_STEPS
     size = _MARKER_POINTS[many]
     for hollow in (False, True):

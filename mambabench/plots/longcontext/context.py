@@ -21,7 +21,7 @@ from mambabench.plots.longcontext.lengths import (
     training_words,
 )
 from mambabench.plots.palette import RULE
-from mambabench.plots.speed.looks import Looks
+from mambabench.plots.speed.looks import Looks, band_words
 from mambabench.plots.speed.sheet import Sheet
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def draw_context(table: LongTable) -> DescribedFigure | None:
         axes.set_title("Change from the shortest context", fontweight="bold")
     corpora = dict.fromkeys(r.loss.corpus.name for r in table.rows if r.loss is not None)
     notes = [table.title, ", ".join(corpora), "the same tokens at every length"]
-    notes.append(f"bands are 95% intervals{', on the right of paired differences' if changes else ''}")
+    bands = f"bands are 95% intervals{', on the right of paired differences' if changes else ''}"
+    notes.append(band_words(len(looks.models), bands))
     return sheet.finish(
         "Loss by context",
         " · ".join(filter(None, [*notes, training_words(table), partial_words(table)])),

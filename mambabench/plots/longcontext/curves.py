@@ -17,7 +17,7 @@ from mambabench.plots.longcontext.lengths import (
     training_words,
 )
 from mambabench.plots.palette import RULE
-from mambabench.plots.speed.looks import Looks
+from mambabench.plots.speed.looks import Looks, band_words
 from mambabench.plots.speed.sheet import Sheet
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def draw_curves(table: LongTable) -> DescribedFigure | None:
         f"Recall by length{of}",
         " · ".join(filter(None, [
             table.title, "how often the right choice is the likeliest",
-            "bands are 95% intervals", training_words(table), partial_words(table),
+            band_words(len(looks.models), "bands are 95% intervals"), training_words(table),
+            partial_words(table),
         ])),
         [
             *looks.handles(drawn),

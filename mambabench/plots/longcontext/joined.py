@@ -27,7 +27,7 @@ from mambabench.plots.longcontext.lengths import (
     training_words,
 )
 from mambabench.plots.speed.lanes import FAILED_WORDS
-from mambabench.plots.speed.looks import Looks
+from mambabench.plots.speed.looks import Looks, band_words
 from mambabench.plots.speed.scales import Unit, quantity, scale_values, spans_decades
 from mambabench.plots.speed.sheet import Sheet, above
 
@@ -120,7 +120,11 @@ def draw_joined(table: LongTable) -> DescribedFigure | None:
     return sheet.finish(
         "What a length gives, and what it costs",
         " · ".join(filter(None, [
-            table.title, *notes, _band_words([*recall, *loss], [s for _, _, found in costs for s in found]),
+            table.title, *notes,
+            band_words(
+                len(looks.models),
+                _band_words([*recall, *loss], [s for _, _, found in costs for s in found]),
+            ),
             training_words(table), partial_words(table),
         ])),
         handles,

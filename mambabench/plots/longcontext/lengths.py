@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mambabench.plots import shortened
 from mambabench.plots.palette import MUTED, PAPER, RULE
+from mambabench.plots.speed.looks import band_opacity
 from mambabench.plots.speed.scales import scale_counts, tokens_text
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 TRAINING = (0, (1, 1.5))
 """Line style of the end of a training length."""
 _RING_POINTS = 10.5
-_FEW_MODELS = 4
 
 
 class Figure(Protocol):
@@ -100,8 +100,7 @@ def draw_series(
     """
     name, colour = shortened(series.model), looks.colour(series.model)
     points = [series.at(length) for length in series.lengths]
-    # Of many models the lines must be seen through each other's bands.
-    opacity = 0.16 if len(looks.models) <= _FEW_MODELS else 0.06
+    opacity = band_opacity(len(looks.models))
     xs = list(series.lengths)
     axes.plot(xs, [math.nan if p is None else factor * p.value for p in points], color=colour, label=name)
     ends = [
@@ -111,7 +110,7 @@ def draw_series(
     low, high = ([factor * end[side] for end in ends] for side in (0, 1))
     if len(points) == 1:
         axes.plot([xs[0], xs[0]], [low[0], high[0]], color=colour, label=f"_band {name}")
-    elif not all(map(math.isnan, low)):
+    elif opacity and not all(map(math.isnan, low)):
         axes.fill_between(xs, low, high, color=colour, alpha=opacity, linewidth=0, label=f"_band {name}")
     for hollow in (False, True):
         marked = [(p.length_tokens, factor * p.value) for p in series.points if p.hollow == hollow]
@@ -142,9 +141,7 @@ def scale_lengths(axes: Axes, table: LongTable, label: str, *, width_inches: flo
     ends = (lengths[0] // 2 or 1, lengths[0] * 2) if len(lengths) == 1 else None
     scale_counts(axes, lengths, label, width_inches=width_inches, ends=ends, log=True)
     for length in training_lengths(table):
-        axes.axvline(
-            length, color=RULE, linestyle=TRAINING, linewidth=1.1, zorder=1.4, label="_training"
-        )
+        axes.axvline(length, color=RULE, linestyle=TRAINING, linewidth=1.1, zorder=1.4, label="_training")
 
 
 def training_lengths(table: LongTable) -> dict[int, list[str]]:
@@ -178,9 +175,7 @@ def mark_handles(table: LongTable, series: Sequence[Series], looks: Looks, ring:
             looks.extra("past training length", marker="o", markerfacecolor=PAPER, markeredgewidth=1.3)
         )
     if training_lengths(table):
-        handles.append(
-            looks.extra("end of training length", color=RULE, linestyle=TRAINING, linewidth=1.1)
-        )
+        handles.append(looks.extra("end of training length", color=RULE, linestyle=TRAINING, linewidth=1.1))
     if ring:
         handles.append(looks.extra(ring, **ring_style(MUTED)))
     return handles

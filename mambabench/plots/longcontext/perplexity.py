@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mambabench.plots import shortened
 from mambabench.plots.palette import MUTED, PAPER
-from mambabench.plots.speed.looks import Looks
+from mambabench.plots.speed.looks import Looks, band_opacity, band_words
 from mambabench.plots.speed.scales import scale_counts, tokens_text
 from mambabench.plots.speed.sheet import Sheet, above, sheet_style
 
@@ -80,7 +80,8 @@ def _subtitle(table: PerplexityTable, rows: Sequence[PerplexityRow], contexts: s
     if len(contexts) == 1:
         parts.append(next(iter(contexts)))
     with_bands = any(p.loss_nats.low is not None for row in rows for p in row.positions)
-    parts.append("bands: 95% intervals by document" if with_bands else "one document, so no intervals")
+    bands = band_words(len(table.models), "bands: 95% intervals by document")
+    parts.append(bands if with_bands else "one document, so no intervals")
     if len({(row.n_tokens, row.n_bytes) for row in rows}) > 1:
         parts.append("tokenizers differ: compare shapes, not heights")
     if table.partial:
@@ -99,7 +100,9 @@ def _draw_row(axes: Axes, row: PerplexityRow, looks: Looks) -> None:
     axes.plot(xs, [p.loss_nats.value for p in row.positions], color=colour, label=shortened(row.model))
     low = [math.nan if p.loss_nats.low is None else p.loss_nats.low for p in row.positions]
     high = [math.nan if p.loss_nats.high is None else p.loss_nats.high for p in row.positions]
-    axes.fill_between(xs, low, high, color=colour, alpha=0.2, linewidth=0, label="_band")
+    axes.fill_between(
+        xs, low, high, color=colour, alpha=band_opacity(len(looks.models)), linewidth=0, label="_band"
+    )
     for place, x, (bottom, top) in zip(row.positions, xs, zip(low, high, strict=True), strict=True):
         alone = len(xs) == 1
         if alone and not math.isnan(bottom):

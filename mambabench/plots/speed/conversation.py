@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from mambabench.plots import save_all
 from mambabench.plots.palette import PAPER
-from mambabench.plots.speed.looks import Looks
+from mambabench.plots.speed.looks import Looks, band_opacity, band_words
 from mambabench.plots.speed.scales import Unit, quantity, scale_counts, scale_values, spans_decades
 from mambabench.plots.speed.sheet import Sheet, sheet_style
 from mambabench.stats.replicates import Estimate
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mambabench.speed_schema import ReplicateRecord
 
 _KEPT, _AGAIN = "from the kept state", "everything forwarded again"
-_BAND: Final = 0.2
 _METHODS = {"t on log": "bands are 95% intervals", "range": "bands are ranges over processes"}
 
 
@@ -68,7 +67,9 @@ def _reply(rows: Sequence[ConversationRow]) -> DescribedFigure:
     values = [v for r in rows for o in operations.values() for v in (r.times[o].low, r.times[o].high)]
     _scale(sheet, rows, values, "s", "reply's first token after")
     methods = {e.method for r in rows for e in r.times.values()}
-    how = [words for method, words in _METHODS.items() if method in methods]
+    how = [band_words(len(looks.models), words) for method, words in _METHODS.items() if method in methods][
+        :1
+    ]
     turn = rows[0].turn_len_tokens
     return sheet.finish(
         "When the reply to a turn begins",
@@ -146,7 +147,9 @@ def _line(
         if marked:
             style = looks.marker_style(model, hollow=hollow)
             axes.plot(*zip(*marked, strict=True), linestyle="none", zorder=3, label="_marks", **style)
-    axes.fill_between(xs, by("low"), by("high"), color=colour, alpha=_BAND, linewidth=0)
+    axes.fill_between(
+        xs, by("low"), by("high"), color=colour, alpha=band_opacity(len(looks.models)), linewidth=0
+    )
 
 
 def _scale(

@@ -25,7 +25,19 @@ if TYPE_CHECKING:
 
 LINE_STYLES: tuple[Any, ...] = ("solid", (0, (6, 2)), (0, (6, 2, 1.5, 2)), (0, (3, 1.2)), (0, (1.2, 1.2)))
 _MARKER_POINTS = 5.0
+_OPACITIES = ((4, 0.17), (9, 0.07))
+"""By the number of lines at most."""
 _PLACES: ContextVar[Mapping[str, int] | None] = ContextVar("places of models", default=None)
+
+
+def band_opacity(n_lines: int) -> float:
+    """Return how opaque a band of an interval is among so many lines: 0 where bands would hide them."""
+    return next((opacity for most, opacity in _OPACITIES if n_lines <= most), 0.0)
+
+
+def band_words(n_lines: int, words: str) -> str:
+    """Return what is said of bands, or that there are none among so many lines."""
+    return words if band_opacity(n_lines) else "so many intervals would hide each other and are left out"
 
 
 def places_of(groups: Mapping[str, str]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mambabench.plots import STYLE
+from mambabench.plots import STYLE, width_letters
 from mambabench.plots.palette import GRID, MUTED
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def above(axes: Axes, points: float) -> Transform:
 
 
 def _legend_columns(handles: Sequence[Line2D], width_inches: float) -> int:
-    longest = max((len(str(h.get_label())) for h in handles), default=1)
+    longest = max((width_letters(str(h.get_label())) for h in handles), default=1)
     fit = int((width_inches - 0.2) / (0.65 + longest / _LETTERS_PER_INCH))
     return max(1, min(fit, 5, len(handles) or 1))
 
