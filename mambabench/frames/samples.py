@@ -11,7 +11,9 @@ hundreds of megabytes, are never held.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from mambabench.compare.items import LOG_LIKELIHOOD
@@ -58,21 +60,34 @@ _KINDS_WITH_NUMBERS: Final = ("binary", "mean", "log mean", "ratio")
 
 @dataclass(frozen=True)
 class SideItems:
-    """What one model of one run was asked of one task, by lm-eval's task within it."""
+    """What one model of one run was asked of one task."""
 
     side: Side
-    run: str
-    """Name of its run."""
+    run: LoadedRun
     asked: Asked
-    items: Mapping[str, TaskItems]
+    members: tuple[str, ...]
+    """lm-eval's tasks of which there are items."""
+
+    @cached_property
+    def items(self) -> dict[str, TaskItems]:
+        """Its items by lm-eval's task, read at first use.
+
+        What cannot be read is left out: that it cannot is a warning of the runs.
+        """
+        from mambabench.compare.read import read_task_items
+
+        assert self.run.stored is not None
+        found = {}
+        for name in self.members:
+            with suppress(StoreError):
+                found[name] = read_task_items(self.run.stored, self.asked.cells[name], cluster="none")
+        return found
 
 
 def items_by_task(
     runs: Sequence[LoadedRun], *, task: str | None = None, label: str | None = None
 ) -> Iterator[tuple[str, list[SideItems]]]:
-    """Yield each task with the items of all models that have some, one task read at a time.
-
-    Samples that cannot be read are left out: that they cannot is a warning of the runs.
+    """Yield each task with the models that have items of it.
 
     Args:
         runs: of any kind; those without scored items have none.
@@ -85,8 +100,11 @@ def items_by_task(
         for side, run, asked in sides:
             if name not in asked or not _is_meant(task, name, asked[name]):
                 continue
-            if items := _read(run, asked[name], task if task in asked[name].cells else None):
-                found.append(SideItems(side, run.name, asked[name], items))
+            members = _with_items(run, asked[name])
+            # A group is named by its own name or by one of its tasks, which then stands alone.
+            members = (task,) if task in members else members
+            if members:
+                found.append(SideItems(side, run, asked[name], members))
         if found:
             yield name, found
 
@@ -118,30 +136,20 @@ def _is_meant(task: str | None, name: str, asked: Asked) -> bool:
     return task is None or task in (name, asked.label) or task in asked.cells
 
 
-def _read(run: LoadedRun, asked: Asked, member: str | None) -> dict[str, TaskItems]:
-    from mambabench.compare.read import read_task_items
+def _with_items(run: LoadedRun, asked: Asked) -> tuple[str, ...]:
     from mambabench.compare.sources import has_rows
 
     assert run.stored is not None
-    found = {}
+    found = []
     for name, cell in asked.cells.items():
-        if member is not None and name != member:
-            continue
-        try:
+        with suppress(StoreError):
             if has_rows(run.stored.samples_path_of(cell)):
-                found[name] = read_task_items(run.stored, cell, cluster="none")
-        except StoreError:
-            continue
-    return found
-
-
-def alone(name: str, one: SideItems) -> AlignedTask:
-    """Return one side's items in the form of a comparison's, all of them."""
-    return together(name, [one])
+                found.append(name)
+    return tuple(found)
 
 
 def together(name: str, sides: Sequence[SideItems]) -> AlignedTask:
-    """Lay the items that all sides have side by side, the first one's way of reading them.
+    """Lay the items that all sides have side by side; one side alone keeps all of its own.
 
     Raises:
         MismatchError: they were asked otherwise, or have nothing in common.
@@ -154,7 +162,7 @@ def together(name: str, sides: Sequence[SideItems]) -> AlignedTask:
     members = [m for m in sides[0].items if all(m in one.items for one in sides)]
     labels = [one.side for one in sides]
     if not members:
-        raise MismatchError(f"{name}: no task of it is on all sides")
+        raise MismatchError(f"{name}: nothing of it is on all sides")
     check_settings(name, members, [one.asked for one in sides], labels)
     read = [[one.items[m] for one in sides] for m in members]
     return side_by_side(name, sides[0].asked, members, read, labels, CompareOptions(cluster="none"))
@@ -217,12 +225,12 @@ def _rows(name: str, one: SideItems) -> pd.DataFrame:
 
     from mambabench.compare.texts import read_texts
 
-    task = alone(name, one)
+    task = together(name, [one])
     side = task.sides[0]
     texts = read_texts(task, range(task.n))
     right, likelihoods = right_of(task, side), log_likelihoods_of(side)
     columns: dict[str, Any] = {
-        "run": one.run,
+        "run": one.run.name,
         "label": one.side.label,
         "model": one.side.model,
         "task": name,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from mambabench.report.document import Answer, Browser, Item, TaskItems
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mambabench.compare.items import AlignedTask
+    from mambabench.compare.run import Compared
     from mambabench.frames.api import Runs
     from mambabench.frames.load import LoadedRun
     from mambabench.frames.samples import SideItems
@@ -40,16 +41,37 @@ def browser(runs: Runs, *, most_items: int = MOST_ITEMS) -> Browser | None:
         most_items: of each task: those won or lost by some model first, the largest changes of each model
             before its smaller ones, then the others in their order.
     """
-    baseline = "" if runs.comparison is None else runs.comparison.baseline.label
-    return browse(runs.runs, baseline=baseline, most_items=most_items)
+    compared = runs.compared
+    known = compared.labels if compared is not None else ()
+    return browse(
+        runs.runs,
+        compared=compared,
+        without=_earlier_checkpoints(runs) - set(known),
+        most_items=most_items,
+    )
 
 
-def browse(runs: Sequence[LoadedRun], *, baseline: str = "", most_items: int = MOST_ITEMS) -> Browser | None:
+def _earlier_checkpoints(runs: Runs) -> set[str]:
+    """Return the labels of checkpoints of a training before its last: tens of models nobody reads."""
+    steps = runs.frame("steps").dropna(subset=["series", "step"])
+    last = steps.loc[steps.groupby("series")["step"].idxmax(), "label"] if len(steps) else ()
+    return set(steps["label"]) - set(last)
+
+
+def browse(
+    runs: Sequence[LoadedRun],
+    *,
+    compared: Compared | None = None,
+    without: Collection[str] = (),
+    most_items: int = MOST_ITEMS,
+) -> Browser | None:
     """Return the items of some runs, or None where none are kept.
 
     Args:
         runs: of any kind.
-        baseline: label of the model that stands first; the first run's model if empty.
+        compared: their comparison, whose baseline stands first and whose items need not be read again; the
+            first run's model stands first without one.
+        without: labels of models that are left out.
         most_items: as of `browser`.
 
     Raises:
@@ -59,18 +81,38 @@ def browse(runs: Sequence[LoadedRun], *, baseline: str = "", most_items: int = M
 
     if most_items < 1:
         raise ValueError("a browser without items shows nothing")
+    baseline = "" if compared is None else compared.comparison.baseline.label
     tasks: list[TaskItems] = []
     taken: set[str] = set()
     for name, sides in items_by_task(runs):
         ordered = sorted(sides, key=lambda one: one.side.label != baseline)
-        for number, (task, labels) in enumerate(_side_by_side(name, ordered)):
-            title = task.label if number == 0 else f"{task.label} ({_named(labels, baseline)})"
+        ordered = [one for one in ordered if one.side.label not in without]
+        read = _read_before(name, ordered, compared)
+        groups = iter([read]) if read is not None else _side_by_side(name, ordered)
+        for number, (task, labels) in enumerate(groups):
+            title = task.label if number == 0 else f"{task.label} ({_named(labels, ordered[0].side.label)})"
             tasks.append(_task_items(task, labels, _key(name, taken), title, most_items))
     return Browser(tuple(tasks)) if tasks else None
 
 
-def _named(labels: Sequence[str], baseline: str) -> str:
-    named = [label for label in labels if label != baseline] or list(labels)
+def _read_before(
+    name: str, sides: Sequence[SideItems], compared: Compared | None
+) -> tuple[AlignedTask, tuple[str, ...]] | None:
+    """Return the comparison's own task where it is of exactly these sides."""
+    if compared is None:
+        return None
+    comparison = compared.comparison
+    of = {
+        (s.label, s.run) for s in (comparison.baseline, *comparison.candidates) if s.label in compared.labels
+    }
+    task = next((task for task in compared.tasks if task.task == name), None)
+    same = of == {(one.side.label, one.side.run) for one in sides}
+    # What some hold back from all is worked out again.
+    return (task, compared.labels) if task is not None and same and not task.held_back_by else None
+
+
+def _named(labels: Sequence[str], first: str) -> str:
+    named = [label for label in labels if label != first] or list(labels)
     more = len(named) - _MOST_NAMED
     return ", ".join(named[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
