@@ -50,7 +50,7 @@ _MODULES: Final = {
     "effective_contexts": "longcontext",
     "quality_cost": "joined",
     "warnings": "warnings",
-    "findings": "warnings",
+    "findings": "findings",
 }
 """Module of this package with `rows_of_<frame>`; of those not named here it is `longcontext`."""
 _OF_ALL: Final = frozenset({"contrasts", "steps", "quality_cost", "warnings", "findings"})
