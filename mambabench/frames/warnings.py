@@ -55,11 +55,11 @@ class Warned:
 def rows_of_warnings(runs: Runs) -> list[dict[str, Any]]:
     """Return rows of frame `warnings`, by severity, then by kind, then in the order of the runs."""
     found = [("", warned) for warned in _of_all(runs)]
-    states = runs.frame("runs").set_index("run")
-    for run in runs.runs:
-        n_missing = states["n_missing"].get(run.name)
-        lacking = 0 if n_missing is None or n_missing != n_missing else n_missing
-        found += [(run.name, warned) for warned in _of_run(run, states["state"].get(run.name, ""), lacking)]
+    records: Any = runs.frame("runs").to_dict("records")
+    for run, record in zip(runs.runs, records, strict=True):
+        # Of a run that cannot be read the number is not known either.
+        n_missing = record["n_missing"] if isinstance(record["n_missing"], int) else 0
+        found += [(run.name, warned) for warned in _of_run(run, record["state"], n_missing)]
     order = list(KINDS)
     found.sort(key=lambda one: order.index(one[1].about))
     return [
