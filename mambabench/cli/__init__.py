@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "advise": ("mambabench.cli.advise", "Say which measured model and settings fit a task."),
     "runs": ("mambabench.cli.runs", "List, show, rename, delete and verify stored runs."),
+    "report": ("mambabench.cli.report", "Make one page of runs to pass on: HTML, Markdown, LaTeX or JSON."),
     "models": ("mambabench.cli.models", "List the models that can be named."),
     "suites": ("mambabench.cli.suites", "List the suites, or show one."),
     "tasks": ("mambabench.cli.tasks", "Find a task to use with --task."),
@@ -122,7 +123,7 @@ def _run(args: list[str]) -> int:
         result = _invoke(args)
         sys.stdout.flush()
     except MambabenchError as error:
-        _say(f"error: {error}")
+        _say(f"error: {_harmless(str(error))}")
         return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         _say(error.format_message())
@@ -170,6 +171,14 @@ def _invoke(args: list[str]) -> Any:
             return cli.invoke(context)
     except click.exceptions.Exit as done:
         return done.exit_code
+
+
+def _harmless(text: str) -> str:
+    """Return a text on one line, without what a terminal obeys: errors quote names and texts of files."""
+    line = text.replace("\n", " ")
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
 
 
 def _say(line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -143,7 +144,8 @@ def places_of(texts: Sequence[str]) -> list[Place]:
         if not text.strip() or "\0" in text:
             raise UsageError("a place is empty", hint="Leave it out for results/.")
         path = Path(text)
-        if looks_like_run(path) or not path.is_dir():
+        # A path's own method does not tell of names that are too long.
+        if looks_like_run(path) or not os.path.isdir(path):  # noqa: PTH112
             run = find_run(text, Path("results"))
             place = Place(run.parent, (run,))
             found[run.absolute()] = place

@@ -37,5 +37,6 @@ def command(run: str, new: str, out: Path) -> None:
             f"to compare and report it is {target.name} from now on."
         )
     )
-    for other in same_runs(target):
-        click.echo(shown(f"{other} holds the same run: its command goes on with one of the two."))
+    if copies := same_runs(target):
+        more = f" and {len(copies) - 1} more hold" if len(copies) > 1 else " holds"
+        click.echo(shown(f"{copies[0]}{more} the same run: its command goes on with one of them."))

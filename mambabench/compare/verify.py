@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,9 @@ def verify_run(
     except StoreError:
         # Its records have said so.
         return Verified(path, (*checks, check_seal(path, advance)))
+    if not _is_text(path):
+        why = "the name of its directory is no text, as which the reader of Parquet files wants it"
+        return Verified(path, (*checks, Check("samples", "not checked", 0, why), check_seal(path, advance)))
     kind = run.manifest.kind
     if kind in _SCORED:
         cells = _cells(run)
@@ -116,6 +120,14 @@ def verify_run(
     stage("seal")
     checks.append(check_seal(path, advance))
     return Verified(path, tuple(checks))
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        os.fspath(path.absolute()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _cells(run: StoredRun) -> list[CellRecord]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _RELATIVE: Final = 1e-6
 """How far a figure may lie from what its rows give: sums in another order."""
+_EXACT: Final = 1e-12
+"""How far the sum of the same numbers may lie."""
 _FOLDERS: Final[dict[str, type[LongRecord]]] = {
     "recall": RecallRecord,
     "context-loss": ContextLossRecord,
@@ -44,6 +46,9 @@ def check_long(run: StoredRun, advance: Advance = lambda n_bytes: None) -> Check
                 continue
             rows_path = run.long_rows_path(record)
             name = f"{folder}/{rows_path.name}"
+            if not rows_path.is_file():
+                problems.append(f"{name} is not there")
+                continue
             try:
                 rows = run.read_long_rows(record)
                 advance(rows_path.stat().st_size)
@@ -162,13 +167,13 @@ def _other_values(run: StoredRun, record: PerplexityRecord, rows: Sequence[Row])
     for row in rows:
         part = values[start : start + row["n_tokens"]].astype(np.float64)
         start += row["n_tokens"]
-        if not _close(float(part.sum()), row["logprob"]):
+        if not _close(float(part.sum()), row["logprob"], _EXACT):
             yield f"document '{row['name']}' has another sum than its tokens' log-probabilities"
             return
 
 
-def _close(one: float, other: float) -> bool:
+def _close(one: float, other: float, relative: float = _RELATIVE) -> bool:
     # Infinite values and those that are no number agree with their like.
     if math.isnan(one) or math.isnan(other):
         return math.isnan(one) and math.isnan(other)
-    return math.isclose(one, other, rel_tol=_RELATIVE, abs_tol=_RELATIVE)
+    return math.isclose(one, other, rel_tol=relative, abs_tol=relative)

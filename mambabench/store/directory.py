@@ -100,7 +100,7 @@ class Store:
         expected = self._path_of(manifest)
         for path in [expected, *self._paths()]:
             # Another run's damaged manifest is not this run's business; StoredRun complains about our own.
-            with suppress(OSError, ValueError, AttributeError):
+            with suppress(OSError, ValueError, AttributeError, RecursionError):
                 if json.loads((path / MANIFEST).read_bytes()).get("identity") == manifest.identity:
                     return path
         return expected if expected.exists() else None

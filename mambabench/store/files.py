@@ -121,11 +121,14 @@ def read_record(path: Path, kind: type[_AnyRecord], *, remedy: str) -> _AnyRecor
     Raises:
         StoreError: the file is not there, is damaged, or was written by a newer version.
     """
+    if path.exists() and not path.is_file():
+        # Reading a pipe would wait for ever.
+        raise StoreError(f"{path} is no file", hint=remedy)
     try:
         value: Any = json.loads(path.read_bytes())
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror or error}", hint=remedy) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{path} is damaged: it is not JSON ({error})", hint=remedy) from error
     version = value.get("schema_version") if isinstance(value, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:

@@ -75,6 +75,7 @@ def find_run(text: str, out: Path) -> Path:
     if len(path.parts) == 1 and path.name not in ("..", "."):
         if looks_like_run(out / path):
             return out / path
+        # Unlike a path's own methods these tell of names that are too long, too.
         if not os.path.lexists(path):
             return _begins_with(text, out)
     return _refuse(path)
@@ -102,7 +103,6 @@ def _begins_with(text: str, out: Path) -> Path:
 def _refuse(path: Path) -> Path:
     if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114
         raise UsageError(f"{path} is a link that leads nowhere", hint="Remove the link by hand.")
-    # Unlike a path's own method this tells of names that are too long, too.
     if not os.path.exists(path):  # noqa: PTH110
         parent, runs = path.parent, []
         if parent.is_dir():

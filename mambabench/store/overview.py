@@ -28,7 +28,12 @@ State = Literal["complete", "partial", "interrupted", "failed", "empty", "runnin
 there), failed (all is there, and some of it failed), partial (only some items were asked for), complete."""
 STATES: Final = ("complete", "partial", "interrupted", "failed", "empty", "running", "unreadable")
 RECORD_FOLDERS: Final = ("cells", "replicates", "recall", "context-loss", "perplexity")
-_SIGNS: Final = (*RECORD_FOLDERS, "answers", "checkpoints", "samples", "ceilings")
+_SIGNS: Final = (
+    {"checkpoints", "cells", "samples", "answers"},
+    {"replicates", "ceilings"},
+    {"checkpoints", "answers", "perplexity", "context-loss", "recall"},
+)
+"""Folders that every run of a kind has from its beginning."""
 _OURS: Final = ("identity", "kind", "models", "settings")
 _DONE: Final = frozenset({"ok", "oom", "unsupported", "skipped_after_oom"})
 """Out of memory and unsupported are results of a sweep."""
@@ -127,9 +132,9 @@ def looks_like_run(path: Path) -> bool:
         if not path.is_dir():
             return False
         value = plain_json(path / MANIFEST)
-        if value is not None:
-            return isinstance(value, dict) and all(name in value for name in _OURS)
-        return sum((path / name).is_dir() for name in _SIGNS) >= 2
+        if isinstance(value, dict):
+            return all(name in value for name in _OURS)
+        return any(all((path / name).is_dir() for name in names) for names in _SIGNS)
     except OSError:
         return False
 
@@ -240,6 +245,8 @@ def _manifest(path: Path) -> Json:
 
 
 def _read(path: Path) -> Json:
+    if path.exists() and not path.is_file():
+        raise StoreError(f"{path.name} is no file")
     try:
         # A number that is none would be refused by whoever reads our own JSON.
         value = json.loads(path.read_bytes(), parse_constant=str)

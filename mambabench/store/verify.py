@@ -103,9 +103,8 @@ def _records(folder: Path) -> list[Path]:
 def _reads(path: Path, kind: type[Record], problems: list[str]) -> Record | None:
     try:
         return read_record(path, kind, remedy="")
-    except (StoreError, RecursionError) as error:
-        message = error.message if isinstance(error, StoreError) else f"{path} is damaged: it is no record"
-        problems.append(_relative(message, path))
+    except StoreError as error:
+        problems.append(_relative(error.message, path))
         return None
 
 

@@ -240,11 +240,12 @@ def _environment(environment: Json) -> Iterator[tuple[str, str]]:
         named.append(f"Python {python}")
     if named:
         yield "software", ", ".join(named)
-    processor, gpus = environment.get("processor"), environment.get("gpus") or []
+    processor, gpus = environment.get("processor"), environment.get("gpus")
     parts = [str(environment["system"])] if environment.get("system") else []
     if isinstance(processor, dict) and processor.get("name"):
         parts.append(f"{processor['name']}, {processor.get('physical_cores')} cores")
-    parts += [str(gpu.get("name", gpu)) if isinstance(gpu, dict) else str(gpu) for gpu in gpus]
+    if isinstance(gpus, list):
+        parts += [str(gpu.get("name", gpu)) if isinstance(gpu, dict) else str(gpu) for gpu in gpus]
     if isinstance(memory := environment.get("memory_bytes"), int):
         parts.append(size(memory))
     if parts:
