@@ -79,20 +79,9 @@ def build_report(
     from mambabench import __version__
 
     told("reading runs")
-    rows = Rows(runs)
-    problem = runs.comparison_problem
-    made = [
-        zeroshot_section(rows),
-        comparison_section(rows, problem),
-        steps_section(rows),
-        longcontext_section(rows),
-        texts_section(rows),
-        speed_section(rows),
-        conversation_section(rows),
-        quality_section(rows),
-    ]
+    rows, problem = Rows(runs), runs.comparison_problem
+    found = sections_of(rows, problem)
     told("drawing figures")
-    found = {section.key: section for section in made if section is not None}
     sections = _with_pictures(found, _pictures(runs, told))
     told("laying out items")
     sections += [*_items(runs, most_items, items=items), doubts_section(rows), making_section(rows)]
@@ -103,6 +92,26 @@ def build_report(
         sections=tuple(sections),
         program=f"mambabench {__version__}",
     )
+
+
+def sections_of(rows: Rows, problem: str = "") -> dict[str, Section]:
+    """Return the sections of results by key, without figures, in the order of a reader's questions.
+
+    Args:
+        rows: of the frames.
+        problem: why several models were not compared.
+    """
+    made = (
+        zeroshot_section(rows),
+        comparison_section(rows, problem),
+        steps_section(rows),
+        longcontext_section(rows),
+        texts_section(rows),
+        speed_section(rows),
+        conversation_section(rows),
+        quality_section(rows),
+    )
+    return {section.key: section for section in made if section is not None}
 
 
 class Drawn:

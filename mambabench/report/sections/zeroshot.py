@@ -6,28 +6,43 @@ section = zeroshot_section(Rows(runs))
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
 
-from mambabench.report.document import EMPTY, Block, Cell, Column, Section, Table, Tone
-from mambabench.report.format import Row, Rows, figure, integer, plural, rounded, some, unique
+from mambabench.report.document import EMPTY, Block, Cell, Column, Section, Table
+from mambabench.report.format import Row, Rows, figure, plural, some, unique
 from mambabench.report.sections.layout import (
     FEW_MODELS,
     MOST_PLAIN_COLUMNS,
+    MOST_ROWS,
     earlier_checkpoints,
     first_rows,
     grids,
     table,
 )
+from mambabench.report.sections.scores import (
+    Line,
+    arrow,
+    difference_cell,
+    difference_in_words,
+    failures,
+    headline_cell,
+    is_partial,
+    items_cell,
+    items_of_all,
+    line_of,
+    lines_of,
+    mean_cell,
+    metric_name,
+    metric_with_unit,
+    shots_differ,
+    sources,
+    task_name,
+    value_cell,
+    verdict_cell,
+)
 
-_TONES: Final[dict[str, Tone]] = {
-    "reproduced": "good", "differs": "bad", "failed": "bad", "partial": "doubt"
-}  # fmt: skip
-_MOST_ERRORS = 6
 _FEW_FOR_ROWS = 3
 _ALIKE = 0.5
 """Share of their tasks that models of one table have in common."""
-_Line = tuple[str, str, str, int | None]
-"""Task, metric, filter and worked examples: what stands in one line of a table."""
 
 
 def zeroshot_section(rows: Rows) -> Section | None:
@@ -56,12 +71,12 @@ def _without_steps(rows: Rows) -> tuple[list[Row], list[str]]:
 
 def _groups(scores: list[Row]) -> list[list[Row]]:
     """Return scores in groups of models that have most tasks in common, so that no table is mostly empty."""
-    groups: list[tuple[set[_Line], list[Row]]] = []
+    groups: list[tuple[set[Line], list[Row]]] = []
     by_label: dict[str, list[Row]] = {}
     for row in scores:
         by_label.setdefault(row["label"], []).append(row)
     for own in by_label.values():
-        lines = {_line(row) for row in own}
+        lines = {line_of(row) for row in own}
         for known, found in groups:
             if len(known & lines) >= _ALIKE * len(known | lines):
                 known |= lines
@@ -72,10 +87,6 @@ def _groups(scores: list[Row]) -> list[list[Row]]:
     return [found for _, found in groups]
 
 
-def _line(row: Row) -> _Line:
-    return row["task"], row["metric"], row["filter"] or "none", row["n_fewshot"]
-
-
 def _named(group: list[Row]) -> str:
     suites = unique(row["suite"] or None for row in group)
     return f": {some(suites, 2)}" if suites else ""
@@ -84,12 +95,19 @@ def _named(group: list[Row]) -> str:
 def _tables(group: list[Row], averages: list[Row], number: str, named: str) -> list[Table]:
     labels = unique(row["label"] for row in group)
     means = {row["label"]: row for row in averages if row["label"] in set(labels)}
-    notes = _failures(group)
+    notes = failures(group)
+    if len(lines_of(group)) > MOST_ROWS:
+        group = [row for row in group if row["headline"]]
+        notes.append("Of each task its first metric; frame scores has all.")
     if len(labels) == 1:
         return [_single(group, means.get(labels[0]), number, named, notes)]
-    tables = _overview(group, labels, means, number, named)
+    if len(labels) <= FEW_MODELS and len(lines_of(group)) > MOST_PLAIN_COLUMNS + FEW_MODELS:
+        # Many tasks of few models fit into one table, where they are rows.
+        tables = []
+    else:
+        tables = _overview(group, labels, means, number, named)
     if len(labels) <= FEW_MODELS:
-        tables += _by_task(group, labels, number, named, notes)
+        tables += _by_task(group, labels, {} if tables else means, number, named, notes)
     else:
         tables += _by_model(group, labels, number, named, notes)
     return tables + _published(group, labels, number, named)
@@ -106,15 +124,16 @@ def _single(group: list[Row], mean: Row | None, number: str, named: str, notes: 
         Column("difference", numeric=True, note="value less published figure"),
         Column("verdict"),
     ]
-    several = _shots_differ(group)
+    several = shots_differ(group)
     body = [
         [
-            Cell(_task(row, several)), Cell(_metric(row)), _value(row), _items(row),
-            figure(row["chance"], row["unit"]), figure(row["reference"], row["unit"]), _difference(row),
-            _verdict(row),
+            Cell(task_name(row, several)), Cell(metric_with_unit(row)), value_cell(row), items_cell(row),
+            figure(row["chance"], row["unit"]), figure(row["reference"], row["unit"]), difference_cell(row),
+            verdict_cell(row),
         ]
         for row in group
     ]  # fmt: skip
+    body, more = first_rows(body, "scores", "line")
     if mean is not None:
         body.append(
             [
@@ -125,7 +144,7 @@ def _single(group: list[Row], mean: Row | None, number: str, named: str, notes: 
         )  # fmt: skip
     return table(
         f"zero-shot{number}", f"{group[0]['label']}{named}", "scores", columns, body,
-        [*notes, *_sources(group)],
+        [*notes, *more, *sources(group)],
     )  # fmt: skip
 
 
@@ -133,13 +152,13 @@ def _overview(
     group: list[Row], labels: list[str], means: dict[str, Row], number: str, named: str
 ) -> list[Table]:
     """Return headline values alone, models in rows, as papers print them."""
-    heads = [row for row in _lines(group) if row["headline"]]
+    heads = [row for row in lines_of(group) if row["headline"]]
     labels, more = first_rows(labels, "scores", "model")
-    by = {(row["label"], _line(row)): row for row in group}
+    by = {(row["label"], line_of(row)): row for row in group}
     columns = [
         (
-            Column(_task(head, _shots_differ(group)), f"{_bare(head)} {_arrow(head)}", numeric=True),
-            _cells(labels, by, _line(head), _headline),
+            Column(task_name(head, shots_differ(group)), f"{metric_name(head)} {arrow(head)}", numeric=True),
+            _cells(labels, by, line_of(head), headline_cell),
         )
         for head in heads
     ]
@@ -147,14 +166,14 @@ def _overview(
         columns.append(
             (
                 Column("average", "% ↑", numeric=True, note="mean of the accuracies, one a task"),
-                lambda i: _mean(means.get(labels[i])),
+                lambda i: mean_cell(means.get(labels[i])),
             )
         )
     n_tasks = unique(row["n_tasks"] for row in means.values())
     notes = more
     if len(n_tasks) > 1:
         notes.append("The averages are not over equally many tasks and do not compare.")
-    if any(_is_partial(row) for row in heads):
+    if any(is_partial(row) for row in heads):
         notes.append("Of some tasks not all items were scored.")
     return grids(
         f"zero-shot-overview{number}", f"Models and tasks{named}", "scores", heads=[Column("model")],
@@ -163,39 +182,47 @@ def _overview(
     )  # fmt: skip
 
 
-def _by_task(group: list[Row], labels: list[str], number: str, named: str, notes: list[str]) -> list[Table]:
-    by = {(row["label"], _line(row)): row for row in group}
-    lines = _lines(group)
-    several = _shots_differ(group)
+def _by_task(
+    group: list[Row], labels: list[str], means: dict[str, Row], number: str, named: str, notes: list[str]
+) -> list[Table]:
+    """Return lines of tasks and metrics, models in columns; averages last unless they stand elsewhere."""
+    by = {(row["label"], line_of(row)): row for row in group}
+    several = shots_differ(group)
+    lines, more = first_rows(lines_of(group), "scores", "line")
     counts = [
-        _alike([by[label, _line(row)] for label in labels if (label, _line(row)) in by]) for row in lines
+        items_of_all([by[label, line_of(row)] for label in labels if (label, line_of(row)) in by])
+        for row in lines
     ]
+    chances = [figure(row["chance"], row["unit"]) for row in lines]
     columns: list[tuple[Column, Callable[[int], Cell]]] = [
-        (Column("items", numeric=True, note="scored, of those that the task has"), lambda i: counts[i]),
         (
-            Column("chance", numeric=True, note="what guessing gives"),
-            lambda i: figure(lines[i]["chance"], lines[i]["unit"]),
+            Column("items", numeric=True, note="scored, of those that the task has"),
+            [*counts, EMPTY].__getitem__,
         ),
+        (Column("chance", numeric=True, note="what guessing gives"), [*chances, EMPTY].__getitem__),
     ]
     for label in labels:
-        columns.append((Column(label, numeric=True), _column(label, by, [_line(row) for row in lines])))
+        found = (by.get((label, line_of(row))) for row in lines)
+        cells = [EMPTY if row is None else value_cell(row) for row in found]
+        columns.append((Column(label, numeric=True), [*cells, mean_cell(means.get(label))].__getitem__))
+    names = [(Cell(task_name(row, several)), Cell(metric_with_unit(row))) for row in lines]
+    if means:
+        names.append((Cell("average"), Cell("accuracies, %")))
     return grids(
         f"zero-shot{number}", f"Every metric with its interval{named}", "scores",
-        heads=[Column("task"), Column("metric")],
-        names=[(Cell(_task(row, several)), Cell(_metric(row))) for row in lines],
-        columns=columns, notes=notes,
+        heads=[Column("task"), Column("metric")], names=names, columns=columns, notes=[*notes, *more],
     )  # fmt: skip
 
 
 def _by_model(group: list[Row], labels: list[str], number: str, named: str, notes: list[str]) -> list[Table]:
-    by = {(row["label"], _line(row)): row for row in group}
+    by = {(row["label"], line_of(row)): row for row in group}
     labels, more = first_rows(labels, "scores", "model")
     columns = [
         (
-            Column(_task(line, _shots_differ(group)), f"{_bare(line)} {_arrow(line)}", numeric=True),
-            _cells(labels, by, _line(line), _value),
+            Column(task_name(line, shots_differ(group)), f"{metric_name(line)} {arrow(line)}", numeric=True),
+            _cells(labels, by, line_of(line), value_cell),
         )
-        for line in _lines(group)
+        for line in lines_of(group)
     ]
     return grids(
         f"zero-shot{number}", f"Every metric with its interval{named}", "scores", heads=[Column("model")],
@@ -207,7 +234,7 @@ def _published(group: list[Row], labels: list[str], number: str, named: str) -> 
     known = [row for row in group if row["reference"] is not None]
     if not known:
         return []
-    title, several = f"Against published figures{named}", _shots_differ(group)
+    title, several = f"Against published figures{named}", shots_differ(group)
     key = f"published{number}"
     of = [label for label in labels if any(row["label"] == label for row in known)]
     if len(of) <= _FEW_FOR_ROWS:
@@ -217,160 +244,34 @@ def _published(group: list[Row], labels: list[str], number: str, named: str) -> 
         ]  # fmt: skip
         body = [
             [
-                Cell(_task(row, several)), Cell(_metric(row)), Cell(row["label"]),
-                figure(row["value"], row["unit"]), figure(row["reference"], row["unit"]), _difference(row),
-                _verdict(row),
+                Cell(task_name(row, several)), Cell(metric_with_unit(row)), Cell(row["label"]),
+                figure(row["value"], row["unit"]), figure(row["reference"], row["unit"]),
+                difference_cell(row), verdict_cell(row),
             ]
-            for line in _lines(known) for row in known if _line(row) == _line(line)
+            for line in lines_of(known) for row in known if line_of(row) == line_of(line)
         ]  # fmt: skip
-        return [table(key, title, "scores", columns, body, _sources(known))]
-    by = {(row["label"], _line(row)): row for row in known}
+        body, more = first_rows(body, "scores", "line")
+        return [table(key, title, "scores", columns, body, [*more, *sources(known)])]
+    by = {(row["label"], line_of(row)): row for row in known}
     wide = [
         (
-            Column(_task(line, several), f"{_bare(line)} {_arrow(line)}", numeric=True),
-            _cells(of, by, _line(line), _difference_in_words),
+            Column(task_name(line, several), f"{metric_name(line)} {arrow(line)}", numeric=True),
+            _cells(of, by, line_of(line), difference_in_words),
         )
-        for line in _lines(known)
+        for line in lines_of(known)
     ]
     note = "Measured less published. Where no word follows, the published figure was reproduced."
     return grids(
         key, title, "scores", heads=[Column("model")], names=[(Cell(label),) for label in of], columns=wide,
-        most=MOST_PLAIN_COLUMNS, notes=[note, *_sources(known)],
+        most=MOST_PLAIN_COLUMNS, notes=[note, *sources(known)],
     )  # fmt: skip
 
 
 def _cells(
-    labels: Sequence[str], by: dict[tuple[str, _Line], Row], line: _Line, cell: Callable[[Row], Cell]
+    labels: Sequence[str], by: dict[tuple[str, Line], Row], line: Line, cell: Callable[[Row], Cell]
 ) -> Callable[[int], Cell]:
     def at(i: int) -> Cell:
         row = by.get((labels[i], line))
         return EMPTY if row is None else cell(row)
 
     return at
-
-
-def _column(label: str, by: dict[tuple[str, _Line], Row], lines: Sequence[_Line]) -> Callable[[int], Cell]:
-    def at(i: int) -> Cell:
-        row = by.get((label, lines[i]))
-        return EMPTY if row is None else _value(row)
-
-    return at
-
-
-def _lines(group: list[Row]) -> list[Row]:
-    """Return one row a line, in order: one with a value, as a failed one knows no unit."""
-    found: dict[_Line, Row] = {}
-    for row in group:
-        line = _line(row)
-        if line not in found or (found[line]["value"] is None and row["value"] is not None):
-            found[line] = row
-    return list(found.values())
-
-
-def _shots_differ(group: list[Row]) -> bool:
-    shots: dict[tuple[str, str, str], set[int | None]] = {}
-    for row in group:
-        shots.setdefault(_line(row)[:3], set()).add(row["n_fewshot"])
-    return any(len(found) > 1 for found in shots.values())
-
-
-def _task(row: Row, several: bool) -> str:
-    name = row["task_label"] or row["task"] or ""
-    return f"{name}, {row['n_fewshot']}-shot" if several and row["n_fewshot"] is not None else name
-
-
-def _bare(row: Row) -> str:
-    return row["metric"] if (row["filter"] or "none") == "none" else f"{row['metric']} ({row['filter']})"
-
-
-def _metric(row: Row) -> str:
-    return f"{_bare(row)}, {row['unit']}" if row["unit"] else _bare(row)
-
-
-def _arrow(row: Row) -> str:
-    return "" if row["higher_is_better"] is None else "↑" if row["higher_is_better"] else "↓"
-
-
-def _is_partial(row: Row) -> bool:
-    return None not in (row["n_items"], row["n_items_total"]) and row["n_items"] < row["n_items_total"]
-
-
-def _missing(row: Row) -> Cell:
-    failed = bool(row["error"]) or row["verdict"] == "failed"
-    return Cell("failed" if failed else "no value", tone="bad", note=row["error"] or "")
-
-
-def _value(row: Row) -> Cell:
-    if row["value"] is None:
-        return _missing(row)
-    ends = row["interval_low"], row["interval_high"]
-    tone: Tone = "doubt" if _is_partial(row) else ""
-    return figure(row["value"], row["unit"], *ends, tone=tone, note=_of_items(row))
-
-
-def _headline(row: Row) -> Cell:
-    return _missing(row) if row["value"] is None else figure(row["value"], row["unit"], note=_of_items(row))
-
-
-def _of_items(row: Row) -> str:
-    return f"{_items(row).text} items" if _is_partial(row) else ""
-
-
-def _items(row: Row) -> Cell:
-    if not row["n_items"]:
-        return EMPTY
-    if not _is_partial(row):
-        return integer(row["n_items"])
-    numbers = row["n_items"], row["n_items_total"]
-    return Cell(f"{numbers[0]:,} of {numbers[1]:,}", numbers, "doubt")
-
-
-def _alike(rows: Sequence[Row]) -> Cell:
-    cells = unique(cell for row in rows if (cell := _items(row)).text)
-    return cells[0] if len(cells) == 1 else Cell("differ", tone="doubt") if cells else EMPTY
-
-
-def _difference(row: Row) -> Cell:
-    if row["difference"] is None:
-        return EMPTY
-    return Cell(_signed(row["difference"]), (row["difference"],))
-
-
-def _signed(value: float) -> str:
-    text = f"{value:+.2f}" if abs(value) < 1e5 else f"{value:+.2e}"
-    return text[1:] if not text.strip("+-0.") else text
-
-
-def _difference_in_words(row: Row) -> Cell:
-    if row["difference"] is None:
-        return _missing(row)
-    word = "" if row["verdict"] == "reproduced" else f" {row['verdict']}"
-    note = f"{rounded(row['value'], row['unit'])}, published {rounded(row['reference'], row['unit'])}"
-    tone = _TONES.get(row["verdict"], "")
-    return Cell(f"{_signed(row['difference'])}{word}", (row["difference"],), tone, note)
-
-
-def _verdict(row: Row) -> Cell:
-    return Cell(row["verdict"] or "", tone=_TONES.get(row["verdict"], ""))
-
-
-def _mean(row: Row | None) -> Cell:
-    if row is None:
-        return EMPTY
-    return figure(row["value"], "%", frame="averages")
-
-
-def _sources(group: list[Row]) -> list[str]:
-    known = unique(row["reference_source"] or None for row in group if row["reference"] is not None)
-    return [f"Published: {source}" for source in known]
-
-
-def _failures(group: list[Row]) -> list[str]:
-    said: dict[str, list[str]] = {}
-    for row in group:
-        if row["error"]:
-            said.setdefault(row["error"], []).append(f"{row['label']} on {row['task_label'] or row['task']}")
-    notes = [f"Failed: {some(unique(where))}: {error}" for error, where in list(said.items())[:_MOST_ERRORS]]
-    if len(said) > _MOST_ERRORS:
-        notes.append(f"{len(said) - _MOST_ERRORS} more ways of failing in frame scores.")
-    return notes

@@ -1,0 +1,136 @@
+"""Sections made of frames: every figure is its frame's, wide data stays readable, texts are harmless."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import pytest
+from made_frames import (
+    NASTY,
+    Made,
+    MadeFrames,
+    contrasts,
+    conversation,
+    costs,
+    lengths,
+    made_runs,
+    mixed,
+    rows_of,
+    scores,
+    steps,
+    sweep,
+    texts,
+)
+from shown_numbers import check_tables
+
+from mambabench.report.answers import answers
+from mambabench.report.build import sections_of
+from mambabench.report.document import Code, Section, Table, Words
+from mambabench.report.format import Rows
+from mambabench.report.sections.doubts import doubts_section
+from mambabench.report.sections.making import making_section
+
+TWENTY = [f"model-{i}" for i in range(20)]
+TEN = [f"task{i}" for i in range(10)]
+PARTS: dict[str, Made] = {
+    "nothing": {},
+    "one model": scores(["a"], TEN[:3]),
+    "two models": scores(["a", "b"], TEN[:3]) | contrasts(["b"], TEN[:3]),
+    "twenty models": scores(TWENTY, TEN) | contrasts(TWENTY[1:], TEN),
+    "many tasks": scores(["a", "b"], [f"t{i}" for i in range(57)]),
+    "one step": steps(["ft"], (10,), ["piqa"]),
+    "eighty steps": steps(["x", "y"], range(80), TEN),
+    "lengths": lengths(["a", "b", "c"], (256, 512), ("needle", "pairs")),
+    "many lengths": lengths(TWENTY, [2**i for i in range(5, 18)], TEN),
+    "texts": texts(["a", "b", "c"]),
+    "one sweep": sweep("latency", ["a"], (128,)),
+    "forty points": sweep("memory", ["a", "b", "c", "d"], [2**i for i in range(4, 14)]),
+    "wide sweep": sweep("throughput", TWENTY, (128,), [2**i for i in range(10)]),
+    "conversation": conversation(["a", "b"], (512, 2048)),
+    "costs": costs(TWENTY, (128, 1024)),
+    "runs": made_runs(["a"]),
+    "many runs": made_runs([f"m{i}" for i in range(90)]),
+    "mixed": mixed(["base", "other"]),
+    "nasty": mixed([NASTY, f"{NASTY} 2", "plain"]),
+    "wide": mixed(TWENTY, 10),
+}
+
+
+def _sections(rows: Rows) -> list[Section]:
+    return [*sections_of(rows).values(), doubts_section(rows), making_section(rows)]
+
+
+def _tables(sections: list[Section]) -> list[Table]:
+    return [block for section in sections for block in section.blocks if isinstance(block, Table)]
+
+
+@pytest.fixture(params=PARTS, scope="module")
+def made(request: pytest.FixtureRequest) -> Made:
+    return PARTS[request.param]
+
+
+@pytest.fixture(scope="module")
+def rows(made: Made) -> Rows:
+    return rows_of(made)
+
+
+@pytest.fixture(scope="module")
+def sections(rows: Rows) -> list[Section]:
+    return _sections(rows)
+
+
+@pytest.fixture(scope="module")
+def tables(sections: list[Section]) -> list[Table]:
+    return _tables(sections)
+
+
+def test_every_figure_is_in_its_frame_and_shown_rounded(made: Made, tables: list[Table]) -> None:
+    n = check_tables(tables, MadeFrames(made).frame)
+    assert n > 0 or not made
+
+
+def test_tables_are_whole_and_have_keys_of_their_own(sections: list[Section], tables: list[Table]) -> None:
+    for keys in ([table.key for table in tables], [section.key for section in sections]):
+        assert len(set(keys)) == len(keys)
+    for table in tables:
+        assert re.fullmatch(r"[a-z0-9-]+", table.key)
+        assert table.rows, table.key
+        assert {len(row) for row in table.rows} == {len(table.columns)}, table.key
+
+
+def test_tables_stay_readable(tables: list[Table]) -> None:
+    for table in tables:
+        assert len(table.columns) <= 16, table.key
+        assert len(table.rows) <= 80, table.key
+        shown = [j for j in range(1, len(table.columns)) if any(row[j].text for row in table.rows)]
+        assert len(shown) == len(table.columns) - 1, f"{table.key} has an empty column"
+
+
+def test_nothing_that_a_terminal_obeys_is_left(rows: Rows, sections: list[Section]) -> None:
+    said = []
+    for section in sections:
+        said += [section.title, section.lead]
+        for block in section.blocks:
+            if isinstance(block, Table):
+                cells = [cell for row in block.rows for cell in row]
+                said += [block.title, *block.notes, *(column.title for column in block.columns)]
+                said += itertools.chain.from_iterable((cell.text, cell.note) for cell in cells)
+            elif isinstance(block, Words):
+                said += block.sentences
+            elif isinstance(block, Code):
+                said += block.text.split("\n")
+    said += [sentence for words in answers(rows) for sentence in words.sentences]
+    for text in said:
+        assert text.isprintable(), repr(text)
+
+
+def test_equal_frames_give_equal_sections(made: Made, rows: Rows, sections: list[Section]) -> None:
+    again = rows_of(made)
+    assert _sections(again) == sections
+    assert answers(again) == answers(rows)
+
+
+def test_names_with_markup_are_passed_on_as_they_are() -> None:
+    tables = _tables(_sections(rows_of(PARTS["nasty"])))
+    assert any("<script>alert(1)</script> | & % $ _ #" in row[0].text for t in tables for row in t.rows)
