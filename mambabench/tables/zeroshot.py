@@ -5,7 +5,6 @@ Rows are what every format renders; nothing here knows how a table looks.
 
 from __future__ import annotations
 
-import functools
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from mambabench.compare.read import filter_read
 from mambabench.references import n_items, published, verdict
 from mambabench.stats.intervals import pooled_wilson
-from mambabench.taskindex import TaskIndex
 
 if TYPE_CHECKING:
     from mambabench.schema import CellRecord, MetricRecord
@@ -196,20 +194,17 @@ def _is_partial(task: str, cells: Sequence[CellRecord]) -> bool:
 
 def _pool(group: str, found: Sequence[MetricRecord]) -> tuple[float, float | None, float | None]:
     """Return value and interval over one cell, or over a group's cells as lm-eval weighs them."""
+    from mambabench.compare.contrasts import weighs_by_size
+
     if len(found) == 1:
         return found[0].value, found[0].interval_low, found[0].interval_high
-    by_size = _task_index().get(group).weight_by_size
+    by_size = weighs_by_size(group)
     weights = [m.n if by_size else 1 for m in found]
     value = sum(w * m.value for w, m in zip(weights, found, strict=True)) / sum(weights)
     if not by_size or any(m.interval_method != "wilson" for m in found):
         return value, None, None
     interval = pooled_wilson([round(m.value * m.n) for m in found], [m.n for m in found])
     return value, interval.low, interval.high
-
-
-@functools.cache
-def _task_index() -> TaskIndex:
-    return TaskIndex.load()
 
 
 def _display(unit: str) -> tuple[float, str]:
