@@ -8,6 +8,7 @@ Tables are those of GitHub and GitLab. Everything that a report's texts hold sho
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _SAID: Final[dict[Tone, str]] = {"bad": "**Problem:** ", "doubt": "**Caution:** "}
 _EXAMPLES: Final = 2
 """Items shown of those that a model won, and of those that it lost, for each task."""
+_WIDEST_LETTERS: Final = 200
+"""Of tables whose columns stand under each other in the text too."""
 _MOST_OPEN_NOTES: Final = 3
 """More notes on single cells than these are folded away."""
 
@@ -103,13 +106,19 @@ def grid(headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequenc
         return ""
     from tabulate import tabulate
 
-    return tabulate(
+    drawn = tabulate(
         [list(row) for row in rows],
         headers=list(headers),
         tablefmt="pipe",
         colalign=["right" if right else "left" for right in numeric],
         disable_numparse=True,
     )
+    lines = drawn.splitlines()
+    if len(lines[0]) <= _WIDEST_LETTERS:
+        return drawn
+    # Columns under each other help nobody in lines that are broken; a code host takes so many letters only.
+    lines[1] = re.sub("-{4,}", "---", lines[1])
+    return "\n".join(re.sub(" {2,}", " ", line) for line in lines)
 
 
 def _folded(title: str, text: str) -> str:

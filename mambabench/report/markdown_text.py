@@ -4,8 +4,8 @@ Model output and data sets are untrusted: nothing in them becomes markup, a link
 reference to an issue, a formula or an emoji. What CommonMark and its tables read is escaped. What code hosts
 find in the page afterwards cannot be escaped; there a zero-width space, written `&#8203;`, comes between.
 
-    >>> print(inline("*a* | b_c @someone #12"))
-    \*a\* \| b\_c @&#8203;someone \#&#8203;12
+    >>> print(inline("*a* | _b_ 1.2 [1.1, 1.3] @someone #12"))
+    \*a\* \| \_b\_ 1.2 [1.1, 1.3] @&#8203;someone \#&#8203;12
     >>> print(fenced("a ``` b"))
     ````text
     a ``` b
@@ -22,7 +22,8 @@ from mambabench.tables.compare.format import harmless
 _BREAK: Final = "&#8203;"
 _ENTITIES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"}
 _NASTY: Final = re.compile(
-    r"""(?P<linked>[a-z][a-z0-9+.-]*:(?=//) | (?:mailto|xmpp):(?=\S))
+    r"""(?P<harmless>\[-?\d[\d.,e+\ -]*\](?![(\[:]) | (?<=[A-Za-z0-9])_(?=[A-Za-z0-9]))
+      | (?P<linked>[a-z][a-z0-9+.-]*:(?=//) | (?:mailto|xmpp):(?=\S))
       | (?P<www>\bwww(?=\.))
       | (?P<mention>@(?=\w))
       | (?P<issue>\bGH-(?=\d))
@@ -58,6 +59,8 @@ def _begun(line: str) -> str:
 
 def _tamed(match: re.Match[str]) -> str:
     kind, found = match.lastgroup, match[0]
+    if kind == "harmless":
+        return found
     if kind == "escaped":
         return f"\\{found}"
     if kind == "entity":

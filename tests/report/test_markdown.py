@@ -54,6 +54,8 @@ def shown(inline_token: Any) -> str:
 @example("===")
 @example("a  \nb\\")
 @example("\\|")
+@example("a_b_c _d_ __e__ f__g _h i_")
+@example("[1, 2](x) [1] [2]: x [-1.5, 3e+10][a] [x]")
 def test_any_text_is_shown_as_it_is(text: str) -> None:
     tokens = PARSER.parse(f"before\n\n{inline(text)}\n\nafter\n")
     if not plain(text):
@@ -72,6 +74,7 @@ def test_any_text_is_shown_as_it_is(text: str) -> None:
 
 @given(st.lists(st.tuples(texts, texts), max_size=3))
 @example([("a|b", "\\|"), ("---", ":-:")])
+@example([("a" * 300, "b"), ("--- --- ----", "-")])
 @example([])
 def test_every_cell_of_a_table_stays_in_its_place(rows: list[tuple[str, str]]) -> None:
     markdown = grid(["a", "b"], [[inline(cell) for cell in row] for row in rows], [False, True])
