@@ -25,6 +25,7 @@ _ORDER: Final[dict[Preference, tuple[Criterion, ...]]] = {
     "memory": ("memory", "recall", "quality", "speed"),
 }
 _LESS_IS_BETTER: Final = ("speed", "memory")
+_BETWEEN_PROCESSES: Final = 1.10
 NAMES: Final[dict[Criterion, str]] = {
     "recall": "recall",
     "quality": "average accuracy",
@@ -62,7 +63,8 @@ def choose(candidates: Sequence[Candidate], prefer: Preference) -> Choice:
     behind: list[tuple[Candidate, Criterion]] = []
     for criterion in _ORDER[prefer]:
         kept, remark = _best(pool, criterion)
-        behind += [(c, criterion) for c in pool if all(c is not other for other in kept)]
+        left = [c for c in pool if all(c is not other for other in kept)]
+        behind += [(c, criterion) for c in left if figure_of(c, criterion) is not None]
         remarks += [remark] if remark else []
         pool = kept
     pool = sorted(pool, key=lambda c: rank(c, prefer))
@@ -120,11 +122,16 @@ def _not_behind(group: Sequence[tuple[Candidate, Figure]], criterion: Criterion)
 
 
 def _low(figure: Figure) -> float:
-    return figure.value if figure.low is None else figure.low
+    return (figure.value if figure.low is None else figure.low) / _slack(figure)
 
 
 def _high(figure: Figure) -> float:
-    return figure.value if figure.high is None else figure.high
+    return (figure.value if figure.high is None else figure.high) * _slack(figure)
+
+
+def _slack(figure: Figure) -> float:
+    """Return by how much ends that are no interval's may be off: processes of one point differ by so much."""
+    return 1.0 if figure.unit == "%" or figure.is_interval else _BETWEEN_PROCESSES
 
 
 def _group(candidate: Candidate, figure: Figure, criterion: Criterion) -> Group:

@@ -37,10 +37,10 @@ class Recalled:
 
     @property
     def known(self) -> dict[int, Values]:
-        """Return the lengths that have a mean."""
-        rows = sorted(self.means, key=lambda row: -(row["accuracy"] or 0.0))
-        # Where several runs measured a length, the worst stays.
-        return {row["length_tokens"]: row for row in rows if row["accuracy"] is not None}
+        """Return the lengths that have a mean, ascending; where several runs measured one, the worst."""
+        rows = [row for row in self.means if row["accuracy"] is not None]
+        rows.sort(key=lambda row: (row["length_tokens"], -row["accuracy"], row["run"]))
+        return {row["length_tokens"]: row for row in rows}
 
     @property
     def names(self) -> tuple[str, ...]:

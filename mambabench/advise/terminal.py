@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _WIDTH_OF_FILES = 140
 _LONGEST_NAMES = (36, 22)
+_LONGEST_MACHINE = 18
 _MOST_CANDIDATES = 30
 _MOST_EVIDENCE = 5
 _LONGEST_REASON = 100
@@ -76,7 +77,12 @@ def _table(advice: Advice, console: Console) -> None:
 
 
 def _columns(shown: Sequence[Candidate]) -> list[tuple[str, Cell]]:
+    machines = {candidate.setting.machine for candidate in shown}
     columns: list[tuple[str, Cell]] = [
+        (
+            "machine",
+            lambda c: textwrap.fill(c.setting.machine, _LONGEST_MACHINE) if len(machines) > 1 else "",
+        ),
         ("arm", lambda c: c.setting.arm),
         ("attention", lambda c: "" if c.setting.attention == "none" else c.setting.attention),
         ("dtype", lambda c: c.setting.dtype),

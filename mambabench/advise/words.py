@@ -33,7 +33,7 @@ def answer(candidates: Sequence[Candidate], choice: Choice, wish: Wish) -> tuple
     if chosen is None:
         return _none(candidates, wish)
     doubts = chosen.all_doubts
-    more = f", and {plural(len(doubts) - 1, 'more')}" if len(doubts) > 1 else ""
+    more = f", and {len(doubts) - 1} more" if len(doubts) > 1 else ""
     doubt = f" with doubt ({doubts[0]}{more})" if doubts else ""
     figures = [said for check in chosen.checks if (said := _said(check))]
     times_said = [
@@ -136,7 +136,7 @@ def _behind(choice: Choice, wish: Wish) -> tuple[str, ...]:
         for criterion in before(last, wish.prefer)
         if choice.chosen is not None and figure_of(choice.chosen, criterion) is not None
     ]
-    though = f", though no different in {listed(alike)} by their intervals" if alike else ""
+    though = f"; {listed(alike)} cannot tell them apart" if alike else ""
     fit = "fits" if len(nearest) == 1 else "fit"
     be = "is" if len(nearest) == 1 else "are"
     return (f"{listed(names)} {fit} too and {be} behind in {NAMES[last]}{though}.",)

@@ -13,8 +13,6 @@ from mambabench.cli.run_options import AS_JSON
 if TYPE_CHECKING:
     from mambabench.advise.wish import Wish
 
-_DEFAULT_PLACE = Path("results")
-
 
 def _percent(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     from mambabench.advise.wish import parse_percent
@@ -95,7 +93,7 @@ def _advise(places: tuple[Path, ...], wish: Wish, *, as_json: bool) -> int:
     from mambabench.advise.terminal import render
     from mambabench.frames.api import load_runs
 
-    advice = advise_runs(load_runs(*(places or (_DEFAULT_PLACE,))), wish)
+    advice = advise_runs(load_runs(*places), wish)
     if as_json:
         print_json(advice.as_json())
     else:
