@@ -64,6 +64,9 @@ _OWN: Final[dict[str, WarningKind]] = {
     "differs from published": WarningKind(
         "doubt", "Check weights, tokenizer and prompts against those of the source that is named."
     ),
+    "no samples": WarningKind(
+        "doubt", "Delete the records of these cells and run the same command: it scores them again."
+    ),
     "few items": WarningKind("doubt", "Score more items, or name tasks that have more."),
     "few processes": WarningKind(
         "doubt", "From 6 processes on there are intervals; `--processes 6` adds to the same run."
@@ -82,7 +85,7 @@ _OWN: Final[dict[str, WarningKind]] = {
     "cannot be measured": WarningKind("note", "The model or the device has no such point; leave it out."),
     "imported": WarningKind("note", "Another program computed it; nothing of it was checked here."),
     "said while computing": WarningKind("note", "As it was said at the time."),
-    "about the text": WarningKind("note", "As the table says below it."),
+    "about the text": WarningKind("note", "Keep it in mind where models or texts are compared."),
 }  # fmt: skip
 """Those that are not flags of a table."""
 
@@ -117,7 +120,10 @@ SEVERITY: Final[dict[str, Severity]] = _OF_FLAGS | {name: kind.severity for name
 """By the kind's name."""
 
 SPEED_ADVICE: Final = {flag: _sentence(words) for flag, words in speed_flags.ADVICE.items()}
-LONG_ADVICE: Final = {flag: _sentence(words) for flag, words in long_flags.ADVICE.items()}
+# A warning says by itself what tables say above their footnotes.
+LONG_ADVICE: Final = {
+    flag: _sentence(words.replace("said above", "said here")) for flag, words in long_flags.ADVICE.items()
+}
 
 KINDS: Final[dict[str, WarningKind]] = {
     name: _OWN.get(name) or WarningKind(SEVERITY[name], (SPEED_ADVICE | LONG_ADVICE)[name])

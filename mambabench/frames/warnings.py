@@ -12,7 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from mambabench.compare.sources import has_rows
 from mambabench.compare.speed_differences import environment_differences
+from mambabench.errors import StoreError
 from mambabench.frames.asked import manifests_of, speed_settings_of
 from mambabench.frames.joined import device_name
 from mambabench.frames.long_warnings import of_long, of_perplexity, said_of
@@ -26,6 +28,7 @@ from mambabench.tables.speed.format import listed, plural
 if TYPE_CHECKING:
     from mambabench.frames.api import Runs
     from mambabench.frames.load import LoadedRun
+    from mambabench.schema import CellRecord
     from mambabench.tables.speed.table import SpeedTable
     from mambabench.tables.zeroshot import ZeroshotTable
 
@@ -181,11 +184,30 @@ def _of_scores(run: LoadedRun, table: ZeroshotTable) -> Iterator[Warned]:
         ]  # fmt: skip
         if wide:
             yield Warned("few items", f"{label}: few items tell little on {_joined(wide)}.", label, len(wide))
+        lost = [cell for cell in cells if _lacks_samples(run, cell)]
+        if lost:
+            tasks = _joined([cell.task.task for cell in lost])
+            text = f"{label}: items of {tasks} cannot be read, and are not compared or shown one by one."
+            yield Warned("no samples", text, label, len(lost))
         bad = [m for cell in cells for m in cell.metrics if not math.isfinite(m.value)]
         if bad:
             text = f"{label}: {plural(len(bad), 'value')} that is no finite number, as {bad[0].metric}."
             yield Warned("not a number", text, label, len(bad))
     yield from _said((run.label(cell.model), warning) for cell in run.cells for warning in cell.warnings)
+
+
+def _lacks_samples(run: LoadedRun, cell: CellRecord) -> bool:
+    """Tell whether items that a run must have kept cannot be read; of imported ones there may be none."""
+    if cell.status != "ok" or run.stored is None:
+        return False
+    path = run.stored.samples_path_of(cell)
+    if run.stored.manifest.kind == "imported" and not path.exists():
+        return False
+    try:
+        has_rows(path)
+    except StoreError:
+        return True
+    return False
 
 
 def _said(warnings: Iterable[tuple[str, str]]) -> Iterator[Warned]:

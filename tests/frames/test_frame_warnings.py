@@ -25,6 +25,8 @@ from mambabench.frames.warnings import _NOTHING_SHIPPED
 from mambabench.models.record import UNSHIPPED
 from mambabench.schema import CertificateRecord, MetricRecord, RunManifest
 from mambabench.speed_schema import ReplicateRecord
+from mambabench.store import StoredRun
+from mambabench.store.rows import write_rows
 from mambabench.tables.longcontext.table import LongTable
 
 Rows = list[dict[str, Any]]
@@ -123,7 +125,7 @@ def test_few_processes_and_no_certificate(tmp_path: Path) -> None:
 def test_a_sweep_that_was_not_finished(tmp_path: Path) -> None:
     records = sweep(prompt_lens=(128,), certificate=CERTIFICATE, processes=4)
     found = only(warned(swept(tmp_path / "a", records)), "interrupted")
-    assert (found["run"], found["label"], found["severity"]) == ("a", "", "wrong")
+    assert (found["run"], found["label"], found["severity"], found["n"]) == ("a", "", "wrong", 2 * 2)
     # Not said of each model again.
     assert "processes missing" not in kinds(warned(tmp_path / "a"))
 
@@ -171,6 +173,7 @@ def scored(folder: Path, make: Callable[[RunManifest], Any] | None = None, **cha
     """Write a zero-shot run of one cell, of which fields are changed."""
     (folder / "cells").mkdir(parents=True)
     (folder / "checkpoints").mkdir()
+    (folder / "samples").mkdir()
     accuracy = MetricRecord(
         metric="acc", value=0.5, unit="fraction", interval_low=0.48, interval_high=0.52, n=2000
     )
@@ -180,6 +183,7 @@ def scored(folder: Path, make: Callable[[RunManifest], Any] | None = None, **cha
     (folder / "manifest.json").write_text(run.model_dump_json())
     # As the store writes it, which may hold NaN.
     (folder / "cells" / "one.json").write_text(json.dumps(made.model_dump(mode="json")))
+    write_rows(StoredRun(folder).samples_path_of(made), [{"doc_id": 0}])
     return folder
 
 
@@ -190,6 +194,23 @@ def test_cells_that_failed_or_are_partial(tmp_path: Path) -> None:
     assert only(warned(scored(tmp_path / "b", partial=True)), "partial")["label"] == "mamba-tiny"
     said = only(warned(scored(tmp_path / "c", warnings=("x is odd", "x is odd"))), "said while computing")
     assert (said["text"], said["n"]) == ("mamba-tiny: x is odd.", 2)
+
+
+@pytest.mark.parametrize("contents", [None, b"", b"PAR1 but not for long PAR1"])
+def test_items_that_cannot_be_read(tmp_path: Path, contents: bytes | None) -> None:
+    [path] = (scored(tmp_path / "a") / "samples").iterdir()
+    path.unlink()
+    if contents is not None:
+        path.write_bytes(contents)
+    assert only(warned(tmp_path), "no samples")["label"] == "mamba-tiny"
+    # Results of other programs need not come with items.
+    run = json.loads((tmp_path / "a" / "manifest.json").read_text())
+    settings = {"format": "old lm-eval", "files": []}
+    (tmp_path / "a" / "manifest.json").write_text(
+        json.dumps(run | {"kind": "imported", "settings": settings})
+    )
+    assert ("no samples" in kinds(warned(tmp_path))) == (contents is not None)
+    assert "imported" in kinds(warned(tmp_path))
 
 
 def test_values_that_are_no_numbers_and_wide_intervals(tmp_path: Path) -> None:
