@@ -214,9 +214,7 @@ def test_a_name_is_published_only_where_the_command_says_so(
         weights=weights,
         hub_id=spec.hub_id,
         max_length_tokens=spec.training_length_tokens,
-        adapter=AdapterRecord(name="a", peft_type="LORA", base_model="b", merged=True, files=())
-        if adapter
-        else None,
+        adapter=adapter() if adapted else None,
         tokenizer=TokenizerRecord(
             source="other" if option == "--tokenizer" else spec.tokenizer, sha256="0", n_tokens=9
         ),
