@@ -187,13 +187,16 @@ def _margin(row: Row) -> str:
     return "its margin" if row["margin"] is None else amount(row["margin"], row["effect_unit"] or "")
 
 
-def _effect(row: Row) -> str:
+def _effect(row: Row, *, inside: bool = False) -> str:
     """Return a difference with its unit in words and its interval."""
     unit, low, high = row["effect_unit"] or "", row["interval_low"], row["interval_high"]
     ends = interval(low, high, unit)
     number = signed(row["difference"], unit, high - low if ends else None)
     words = {"pt": " points", "%": "%"}.get(unit, f" {unit}".rstrip())
-    return f"{number}{words} (95% {ends})" if ends else f"{number}{words}"
+    if not ends:
+        return f"{number}{words}"
+    # Brackets within brackets would be hard to read.
+    return f"{number}{words}, 95% {ends}" if inside else f"{number}{words} (95% {ends})"
 
 
 def _over(row: Row, own: Sequence[Row]) -> str:
@@ -223,7 +226,7 @@ def _several(baseline: str, decided: dict[str, Row]) -> str:
             continue
         if verdict in ("better", "worse"):
             found.sort(key=lambda one: -abs(one[1]["difference"] or 0.0))
-            named = [f"{name} ({_effect(row)})" for name, row in found[:_MOST_NAMED]]
+            named = [f"{name} ({_effect(row, inside=True)})" for name, row in found[:_MOST_NAMED]]
         else:
             named = [name for name, _ in found[:_MOST_NAMED]]
         more = [f"{len(found) - len(named):,} more"] if len(found) > len(named) else []
