@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from mambabench.compare.steps import stepped
 from mambabench.errors import UsageError
+from mambabench.plots.checkpoints import last_steps
 from mambabench.plots.palette import BAND, MUTED, RULE
 from mambabench.plots.speed.looks import Looks
 from mambabench.plots.speed.sheet import Sheet, sheet_style
@@ -119,18 +119,6 @@ def draw_profile(scores: pd.DataFrame) -> DescribedFigure | None:
         partial=bool(few.fillna(False).any()),
         note="of each run of training the last step" if len(kept) < len(every) else "",
     )  # fmt: skip
-
-
-def last_steps(labels: Sequence[str]) -> list[str]:
-    """Leave out checkpoints of which a later one of the same run of training is there.
-
-    >>> last_steps(["intact", "pythia-70m@step1000", "pythia-70m@step2000"])
-    ['intact', 'pythia-70m@step2000']
-    """
-    places = {label: found for label in labels if (found := stepped(label)) is not None}
-    last = {found.series: max(p.step for p in places.values() if p.series == found.series)
-            for found in places.values()}  # fmt: skip
-    return [m for m in labels if m not in places or places[m].step == last[places[m].series]]
 
 
 def _one_a_task(found: Sequence[_Score]) -> list[_Score]:

@@ -20,6 +20,7 @@ from mambabench.compare.steps import stepped
 from mambabench.errors import UsageError
 from mambabench.plots import check_figure_path, save
 from mambabench.plots.compare import DRAW as OF_COMPARISON
+from mambabench.plots.compare.curves import draw_steps
 from mambabench.plots.longcontext import DRAW as OF_LENGTHS
 from mambabench.plots.longcontext.perplexity import draw_loss_by_position
 from mambabench.plots.profile import draw_profile
@@ -80,6 +81,10 @@ def drawings_of(runs: Runs) -> list[Drawing]:
     its key begins with the run's name.
     """
     places = places_of(_groups(runs))
+    # A curve looks like the last checkpoint on it.
+    for label in list(places):
+        if (step := stepped(label)) is not None:
+            places.setdefault(step.series, places[label])
     found = [
         Drawing(figure, figure, "", partial(_drawn, draw, _plain(places))) for figure, draw in _of_all(runs)
     ]
@@ -172,10 +177,13 @@ def _of_all(runs: Runs) -> Iterator[tuple[str, Draw]]:
     if any(row.unit == "%" and row.value is not None for table in tables for row in table.rows):
         yield "zeroshot-profile", lambda: draw_profile(runs.frame("scores"))
     comparison = runs.comparison
+    curves = runs.curves
     if comparison is not None:
         for name, draw in OF_COMPARISON.items():
             if _is_compared(comparison, name):
                 yield _key(name), partial(draw, comparison)
+    if curves is not None and any(curve.headline for curve in curves.curves):
+        yield "training-curves", partial(draw_steps, curves)
     costs = runs.frame("quality_cost")
     for quality in QUALITIES:
         if panels_of(costs[costs["quality"] == quality])[0]:

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mambabench.plots.compare.fewer import fewer, short_title
 from mambabench.plots.palette import MUTED
 from mambabench.plots.speed.looks import Looks
 from mambabench.plots.speed.sheet import Sheet
@@ -24,6 +25,7 @@ _COLUMNS = ((1, 1), (2, 2), (3, 3), (4, 2), (9, 3), (20, 4), (math.inf, 6))
 _INCHES = {1: 4.6, 2: 3.2, 3: 2.5, 4: 2.0, 6: 1.5}
 """Of a square panel, by columns."""
 _MOST_WITH_ERRORS = 20
+_MOST_CANDIDATES = 6
 _MARKER_POINTS = (2.0, 7.0)
 _DIAGONAL = (0, (4, 3))
 
@@ -33,7 +35,7 @@ def draw_calibration(comparison: Comparison) -> DescribedFigure | None:
 
     Marks grow with the items of their bin.
     """
-    comparison = harmless(comparison)
+    comparison, note = fewer(harmless(comparison), _MOST_CANDIDATES)
     by_task: dict[str, list[Calibration]] = {}
     for one in comparison.calibrations:
         by_task.setdefault(one.task, []).append(one)
@@ -66,11 +68,16 @@ def draw_calibration(comparison: Comparison) -> DescribedFigure | None:
     sheet.label_outer()
     for axes in sheet.axes[-n_columns:]:
         axes.set_xlabel("confidence, %")
-    errors = " · ECE: mean distance from the diagonal" if len(by_task) <= _MOST_WITH_ERRORS else ""
+    errors = "ECE: mean distance from the diagonal" if len(by_task) <= _MOST_WITH_ERRORS else ""
     return sheet.finish(
         "Calibration",
-        f"{comparison.title} · how often the likeliest choice is right, by its probability among the choices "
-        f"· larger marks are of more items{errors}",
+        " · ".join(filter(None, [
+            short_title(comparison),
+            note,
+            "how often the likeliest choice is right, by its probability among the choices",
+            "larger marks are of more items",
+            errors,
+        ])),
         [
             *looks.handles(sides),
             looks.extra("as often right as sure", linestyle=_DIAGONAL, linewidth=0.9),
@@ -80,7 +87,7 @@ def draw_calibration(comparison: Comparison) -> DescribedFigure | None:
             f"calibration error {one.error:.1%}."
             for one in comparison.calibrations
         ],
-    )
+    )  # fmt: skip
 
 
 def _draw(axes: Axes, looks: Looks, one: Calibration, largest: int, inches: float) -> None:

@@ -9,10 +9,12 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mambabench.plots import shortened
+from mambabench.plots.compare.fewer import fewer, short_title
 from mambabench.plots.palette import BAND, FAINT, GRID, MUTED, PAPER, RULE
 from mambabench.plots.speed.looks import Looks
 from mambabench.plots.speed.sheet import Sheet
-from mambabench.tables.compare.format import amount, harmless, shortened
+from mambabench.tables.compare.format import amount, harmless
 from mambabench.tables.compare.names import apart
 from mambabench.tables.compare.words import verdicts
 from mambabench.tables.speed.format import plural
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from mambabench.plots.speed.described import DescribedFigure
 
 _WIDTH_INCHES = 7.2
+_MOST_CANDIDATES = 20
 _MOST_INCHES = 22.0
 _ROW_INCHES = (0.3, 0.19)
 """Of a row with one mark: where there is room, and at least."""
@@ -61,7 +64,7 @@ def draw_differences(comparison: Comparison, unit: str) -> DescribedFigure | Non
         comparison: what to draw; tasks keep their order.
         unit: "pt", "%", "bits/byte" or "nats".
     """
-    comparison = harmless(comparison)
+    comparison, note = fewer(harmless(comparison), _MOST_CANDIDATES)
     found = [c for c in comparison.contrasts if c.effect_unit == unit and c.difference is not None]
     if unit == "pt":
         found = _one_a_task(found)
@@ -103,8 +106,8 @@ def draw_differences(comparison: Comparison, unit: str) -> DescribedFigure | Non
             annotation_clip=False,
         )  # fmt: skip
     return sheet.finish(
-        _TITLE.get(unit, "Differences from {}").format(shortened(comparison.baseline.label, 40)),
-        _subtitle(comparison, found, margin, unit, n_other),
+        _TITLE.get(unit, "Differences from {}").format(shortened(comparison.baseline.label)),
+        _subtitle(comparison, found, margin, unit, n_other, note),
         [
             *looks.handles(labels, lines=False),
             looks.extra("no difference shown", marker="o", markerfacecolor=PAPER, markersize=5),
@@ -200,7 +203,7 @@ def _limit(
 
 
 def _subtitle(
-    comparison: Comparison, found: Sequence[Contrast], margin: float, unit: str, n_other: int
+    comparison: Comparison, found: Sequence[Contrast], margin: float, unit: str, n_other: int, note: str
 ) -> str:
     counts = sorted({c.n for c in found})
     items = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
@@ -208,7 +211,8 @@ def _subtitle(
     partial = any(c.paired and c.n < c.n_total for c in found)
     unpaired = sum(not c.paired for c in found)
     parts = [
-        comparison.title,
+        short_title(comparison),
+        note,
         f"{measures[0]} of {items} items" if len(measures) == 1 else f"{items} items",
         "lines are 95% intervals, not adjusted",
         f"the band is the margin of {amount(margin, unit)}",

@@ -7,7 +7,8 @@ bright is recalled. Chance is marked in the colour bar.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mambabench.plots import shortened
@@ -34,6 +35,10 @@ _AROUND_INCHES = (0.28, 0.3)
 _NUMBER_INCHES = (0.25, 0.13)
 _BAR_INCHES = 0.9
 _MOST_COLUMNS = 4
+_WRAPPED_COLUMNS = 3
+_WRAPPED_INCHES = 2.3
+_MOST_PANELS = 48
+"""More maps are not looked at one by one: then each model has one, of the mean over the tasks."""
 _WORDS_INCHES = 0.75
 """Model names above all panels, lengths below them."""
 _LEAST_INCHES = 1.7
@@ -49,6 +54,11 @@ def draw_grid(table: LongTable) -> DescribedFigure | None:
         return None
     models = [m for m in table.models if any(m == model for model, _ in cells)]
     tasks = [t for t in table.tasks if any(t == task for _, task in cells)]
+    chances, said = _chances(table, tasks), _sentences(table, models, tasks)
+    if len(models) * len(tasks) > _MOST_PANELS:
+        cells, tasks = _means(cells, models, tasks)
+        # A task's chance means nothing for the mean.
+        chances, said = [], _mean_sentences(cells)
     lengths = sorted({length for found in cells.values() for length, _ in found})
     depths = sorted({part for n in _n_depths(table) for part in _parts(n)})
     inner = [
@@ -60,13 +70,19 @@ def draw_grid(table: LongTable) -> DescribedFigure | None:
     looks = Looks(table.models)
     # Models side by side are compared best; many of them would make the sheet too wide to read.
     by_model = len(models) <= max(_MOST_COLUMNS, len(tasks))
-    n_columns, n_rows = (len(models), len(tasks)) if by_model else (len(tasks), len(models))
+    pairs = [(t, m) for t in tasks for m in models] if by_model else [(t, m) for m in models for t in tasks]
+    n_columns = len(models) if by_model else len(tasks)
+    # Many models with one map each fill rows.
+    wrapped = len(tasks) == 1 and not by_model
+    n_columns = _WRAPPED_COLUMNS if wrapped else n_columns
+    n_rows = -(-len(pairs) // n_columns)
     width = inner[0] + _AROUND_INCHES[0]
     # One narrow panel would leave no room for the words above it.
     width = max(width, 6.0 / n_columns) if n_columns < 3 else width
+    width = max(width, _WRAPPED_INCHES) if wrapped else width
     inner[1] = max(inner[1], _LEAST_INCHES / n_rows)
     sheet = Sheet(
-        n_columns * n_rows,
+        len(pairs),
         n_columns,
         height_inches=inner[1] + _AROUND_INCHES[1] + _WORDS_INCHES / n_rows,
         width_inches=width + _BAR_INCHES / n_columns,
@@ -76,7 +92,7 @@ def draw_grid(table: LongTable) -> DescribedFigure | None:
     image = None
     for place, axes in enumerate(sheet.axes):
         row, column = divmod(place, n_columns)
-        task, model = (tasks[row], models[column]) if by_model else (tasks[column], models[row])
+        task, model = pairs[place]
         found = cells.get((model, task), {})
         image = _draw(axes, found, lengths, depths, numbered=numbered)
         _mark_unsupported(axes, table, model, task, lengths)
@@ -84,20 +100,21 @@ def draw_grid(table: LongTable) -> DescribedFigure | None:
         _label(axes, lengths, depths, cell_inches)
         of_model, of_task = (shortened(model), looks.text_colour(model)), (task, TEXT)
         above, beside = (of_model, of_task) if by_model else (of_task, of_model)
-        axes.set_title(beside[0] if column == 0 else "", fontweight="bold", color=beside[1])
-        if row == 0:
+        named = column == 0 or wrapped
+        axes.set_title(
+            beside[0] if named else "", fontweight="bold", color=beside[1], fontsize=8 if wrapped else 9
+        )
+        if row == 0 and column < len(models if by_model else tasks):
             axes.annotate(
                 above[0], (0, 1), xycoords="axes fraction", xytext=(0, 18), textcoords="offset points",
                 color=above[1], fontweight="bold", va="bottom", annotation_clip=False,
             )  # fmt: skip
     sheet.label_outer()
     assert image is not None
-    _draw_bar(sheet, image, _chances(table, tasks), n_rows)
+    _draw_bar(sheet, image, chances, n_rows)
     handles = []
     if any(_boundary(table.training_lengths.get(m), lengths) is not None for m in models):
-        handles.append(
-            looks.extra("end of training length", color=TEXT, linestyle=TRAINING, linewidth=1.4)
-        )
+        handles.append(looks.extra("end of training length", color=TEXT, linestyle=TRAINING, linewidth=1.4))
     if any(r.recall[t].status == "unsupported" for r in table.rows for t in tasks if t in r.recall):
         handles.append(_hatched("unsupported"))
     return sheet.finish(
@@ -107,7 +124,7 @@ def draw_grid(table: LongTable) -> DescribedFigure | None:
             "depth 0% is the beginning", training_words(table), partial_words(table),
         ])),
         handles,
-        _sentences(table, models, tasks),
+        said,
     )  # fmt: skip
 
 
@@ -125,6 +142,29 @@ def _cells(table: LongTable) -> dict[tuple[str, str], Cells]:
                 depth = _parts(n)[round(n * part.depth_low)]
                 cells[row.length_tokens, depth] = part.accuracy
     return found
+
+
+def _means(
+    cells: dict[tuple[str, str], Cells], models: Sequence[str], tasks: Sequence[str]
+) -> tuple[dict[tuple[str, str], Cells], list[str]]:
+    """Return the mean over tasks of each model, where all tasks have a figure, and what it is called."""
+    name = f"mean of {len(tasks)} tasks"
+    found: dict[tuple[str, str], Cells] = {}
+    for model in models:
+        mine = [cells.get((model, task), {}) for task in tasks]
+        shared = set.intersection(*map(set, mine))
+        found[model, name] = {place: statistics.fmean(one[place] for one in mine) for place in shared}
+    return found, [name]
+
+
+def _mean_sentences(cells: Mapping[tuple[str, str], Cells]) -> list[str]:
+    said = []
+    for (model, name), found in cells.items():
+        if found:
+            longest = max(length for length, _ in found)
+            share = statistics.fmean(v for (length, _), v in found.items() if length == longest)
+            said.append(f"{shortened(model)}, {name}: {100 * share:.0f}% at {longest:,} tokens.")
+    return said
 
 
 def _n_depths(table: LongTable) -> set[int]:

@@ -67,9 +67,8 @@ def _reply(rows: Sequence[ConversationRow]) -> DescribedFigure:
     values = [v for r in rows for o in operations.values() for v in (r.times[o].low, r.times[o].high)]
     _scale(sheet, rows, values, "s", "reply's first token after")
     methods = {e.method for r in rows for e in r.times.values()}
-    how = [band_words(len(looks.models), words) for method, words in _METHODS.items() if method in methods][
-        :1
-    ]
+    bands = [words for method, words in _METHODS.items() if method in methods]
+    how = dict.fromkeys(band_words(len(looks.models), words) for words in bands)
     turn = rows[0].turn_len_tokens
     return sheet.finish(
         "When the reply to a turn begins",

@@ -10,7 +10,15 @@ from mambabench.plots import shortened
 from mambabench.plots.palette import tint
 from mambabench.plots.speed.looks import LINE_STYLES, Looks
 from mambabench.plots.speed.scales import quantity, scale_values, spans_decades, tokens_text
-from mambabench.plots.speed.series import MOST_LINES, constants, facet_words, few, variants
+from mambabench.plots.speed.series import (
+    MOST_LINES,
+    MOST_MODEL_PANELS,
+    chunks,
+    constants,
+    facet_words,
+    few,
+    variants,
+)
 from mambabench.plots.speed.sheet import Sheet
 from mambabench.plots.speed.words import subtitle
 
@@ -103,6 +111,11 @@ def _panels(rows: list[SpeedRow], models: tuple[str, ...]) -> tuple[list[tuple[s
     together = [(name, [r for r in rows if names(r) in (name, "")]) for name in named]
     if max(len(mine) for _, mine in together) <= MOST_LINES:
         return together, False
+    if len({r.point.model for r in rows}) > MOST_MODEL_PANELS:
+        drawn = [m for m in models if any(r.point.model == m for r in rows)]
+        parts = chunks(drawn, max(len(mine) for _, mine in together))
+        return [(name, kept) for part in parts for name, found in together
+                if (kept := [r for r in found if r.point.model in part])], False  # fmt: skip
     ordered = sorted(rows, key=lambda r: (models.index(r.point.model), ["", *named].index(names(r))))
     panels = []
     for (model, variant), mine in itertools.groupby(ordered, lambda r: (r.point.model, names(r))):

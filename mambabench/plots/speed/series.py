@@ -1,7 +1,8 @@
 """Which rows of a speed table make which line of which panel; nothing here draws.
 
 A line is one model in one variant (arm, attention and whatever else the sweep varied). More than eight lines
-in one pair of axes cannot be told apart: then each model has a panel, with the others faint behind it.
+in one pair of axes cannot be told apart: then each model, or of many models each few, has a panel, with the
+others faint behind it.
 
 >>> few((1, 2, 4, 8, 16, 32, 64), 3)
 (1, 8, 64)
@@ -9,6 +10,7 @@ in one pair of axes cannot be told apart: then each model has a panel, with the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 Axis = Literal["prompt_len_tokens", "batch_size"]
 
 MOST_LINES = 8
+MOST_MODEL_PANELS = 12
+"""Of more models several share a panel."""
 _MOST_PANELS = 12
 _VARYING: dict[str, Callable[[PointRecord], str]] = {
     "arm": lambda p: f"{p.arm} arm",
@@ -149,7 +153,14 @@ def plan(models: Sequence[str], rows: Sequence[SpeedRow], preferred: Axis) -> Pl
     shown = few(facets, max(1, _MOST_PANELS // n_models) if by_model else 6)
     notes = _constants(rows, facet, facets, shown)
     panels: list[Panel] = []
-    if by_model:
+    if by_model and n_models > MOST_MODEL_PANELS:
+        by_model = False
+        most = max(len(group) for group in groups.values())
+        parts = chunks(list(dict.fromkeys(s.model for f in facets for s in groups[f])), most)
+        shown = few(facets, max(1, _MOST_PANELS // len(parts)))
+        panels = [_panel(groups[f], part) for part in parts for f in shown]
+        notes = _constants(rows, facet, facets, shown)
+    elif by_model:
         for model in dict.fromkeys(s.model for f in shown for s in groups[f]):
             for f in shown:
                 title = ", ".join(filter(None, (shortened(model), groups[f][0].facet)))
@@ -163,6 +174,27 @@ def plan(models: Sequence[str], rows: Sequence[SpeedRow], preferred: Axis) -> Pl
         n_columns = 2
     found = tuple(dict.fromkeys(filter(None, (names(r) for r in rows))))
     return Plan(x, tuple(panels), n_columns, tuple(models), found, notes, by_model)
+
+
+def chunks(models: Sequence[str], n_lines: int) -> list[list[str]]:
+    """Part models among panels, as evenly as can be, so that none has more lines than can be told apart.
+
+    Args:
+        models: in order.
+        n_lines: of all of them together.
+
+    >>> chunks(["a", "b", "c", "d", "e"], 15)
+    [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    each = max(1, MOST_LINES * len(models) // n_lines)
+    size = math.ceil(len(models) / math.ceil(len(models) / each))
+    return [list(models[i : i + size]) for i in range(0, len(models), size)]
+
+
+def _panel(group: Sequence[Series], models: Sequence[str]) -> Panel:
+    """Return the panel of some models, the others faint behind them."""
+    others = {s.model: s for s in reversed(group) if s.model not in models}
+    return Panel(group[0].facet, tuple(s for s in group if s.model in models), tuple(others.values()))
 
 
 def variants(rows: Sequence[SpeedRow]) -> Callable[[SpeedRow], str]:
