@@ -25,6 +25,8 @@ __all__ = ["latex_table", "render_latex"]
 
 _SAID: Final[dict[Tone, str]] = {"bad": "\\textbf{Problem:} ", "doubt": "\\textbf{Caution:} "}
 _PARAGRAPH: Final = "\\par "
+_LONGEST_WORD: Final = 40
+"""Letters; names of runs are longer and would stand out of the page."""
 _PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9 ._/+:@,=-]*")
 _PREAMBLE: Final = r"""\documentclass[10pt]{article}
 \IfFileExists{lmodern.sty}{\usepackage[T1]{fontenc}\usepackage{lmodern}}{}
@@ -67,7 +69,7 @@ def render_latex(report: Report, *, figures: str | None = None) -> str:
 
 
 def _words(text: str) -> str:
-    return inline(text, line_break=_PARAGRAPH)
+    return inline(text, line_break=_PARAGRAPH, longest_word=_LONGEST_WORD)
 
 
 def _listed(texts: list[str]) -> str:

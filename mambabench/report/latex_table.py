@@ -21,14 +21,18 @@ from mambabench.report.latex_text import inline
 if TYPE_CHECKING:
     from mambabench.report.document import Cell, Column, Table
 
-_LETTERS: Final = 96
+_LETTERS: Final = 104
 """That stand side by side on a page of the document, in the small letters of tables."""
 _GAP_LETTERS: Final = 3
 """Room that two columns have between them."""
 _SCALED_LETTERS: Final = 1.45 * _LETTERS
 """Wider tables would be too small to read if they were scaled."""
-_WIDEST_LETTERS: Final = (48, 32, 22, 16)
-"""Widths at which texts of a column are broken into lines, tried in this order."""
+_NARROWEST_LETTERS: Final = 16
+"""Of a column of texts that are broken into lines."""
+_NARROWEST_HEAD_LETTERS: Final = 10
+_READABLE_LETTERS: Final = 24
+"""That a column of texts gets in a table that is split anyway."""
+_LONGEST_WORD: Final = 40
 _MOST_ROWS: Final = 34
 """Of a table that is kept on one page."""
 _EM_A_LETTER: Final = 0.5
@@ -64,45 +68,59 @@ def latex_table(table: Table, *, place: str = "t") -> str:
 
 
 def _laid_out(table: Table) -> Iterator[_Laid]:
-    natural = [_letters(table, j) for j in range(len(table.columns))]
+    natural, narrowest = _widths(table)
+    whole: tuple[int | None, ...] = (None,) * len(natural)
     if _sum(natural) <= _LETTERS:
-        yield _Laid(table, (None,) * len(natural), scaled=False)
-        return
-    for widest in _WIDEST_LETTERS:
-        widths = [min(n, widest) if not c.numeric else n for n, c in zip(natural, table.columns, strict=True)]
-        if _sum(widths) <= _LETTERS:
-            broken = tuple(w if w < n else None for w, n in zip(widths, natural, strict=True))
-            yield _Laid(table, broken, scaled=False)
-            return
-    if _sum(natural) <= _SCALED_LETTERS and len(table.rows) <= _MOST_ROWS:
-        yield _Laid(table, (None,) * len(natural), scaled=True)
-        return
-    yield from _split(table, natural)
+        yield _Laid(table, whole, scaled=False)
+    elif table.layout == "paper" and _sum(natural) <= _SCALED_LETTERS and len(table.rows) <= _MOST_ROWS:
+        yield _Laid(table, whole, scaled=True)
+    else:
+        readable = [
+            min(n, max(least, _READABLE_LETTERS)) for n, least in zip(natural, narrowest, strict=True)
+        ]
+        for kept in _parts(narrowest if _sum(narrowest) <= _LETTERS else readable):
+            part = replace(
+                table,
+                columns=tuple(table.columns[j] for j in kept),
+                rows=tuple(tuple(row[j] for j in kept) for row in table.rows),
+                notes=table.notes if kept[-1] == len(natural) - 1 else (),
+            )
+            widths = _filled([natural[j] for j in kept], [narrowest[j] for j in kept])
+            yield _Laid(part, widths, scaled=False)
 
 
-def _split(table: Table, natural: Sequence[int]) -> Iterator[_Laid]:
-    """Yield parts of a table, each with its first column."""
-    widths = [min(n, _WIDEST_LETTERS[1] if j else _WIDEST_LETTERS[2]) for j, n in enumerate(natural)]
+def _widths(table: Table) -> tuple[list[int], list[int]]:
+    """Return each column's width on one line, and that below which it cannot be read."""
+    natural, narrowest = [], []
+    for j, column in enumerate(table.columns):
+        head = max(len(column.title), len(column.unit))
+        body = max((len(row[j].text.strip()) + bool(row[j].note) for row in table.rows), default=0)
+        natural.append(max(head, body, 1))
+        # Figures stay on their line; of a head only words are broken.
+        least = max(body, _NARROWEST_HEAD_LETTERS) if column.numeric else _NARROWEST_LETTERS
+        narrowest.append(min(natural[-1], least, _LETTERS // 2))
+    return natural, narrowest
+
+
+def _parts(widths: Sequence[int]) -> list[list[int]]:
+    """Return the columns of each part of a table, the first one in all of them."""
     parts: list[list[int]] = [[0]]
     for j in range(1, len(widths)):
         if len(parts[-1]) > 1 and _sum([widths[i] for i in (*parts[-1], j)]) > _LETTERS:
             parts.append([0])
         parts[-1].append(j)
-    for number, kept in enumerate(parts):
-        part = replace(
-            table,
-            columns=tuple(table.columns[j] for j in kept),
-            rows=tuple(tuple(row[j] for j in kept) for row in table.rows),
-            notes=table.notes if number == len(parts) - 1 else (),
-        )
-        broken = tuple(widths[j] if widths[j] < natural[j] else None for j in kept)
-        yield _Laid(part, broken, scaled=False)
+    return parts
 
 
-def _letters(table: Table, j: int) -> int:
-    column = table.columns[j]
-    texts = [column.title, column.unit, *(row[j].text for row in table.rows)]
-    return max(1, *(len(text.strip()) for text in texts))
+def _filled(natural: Sequence[int], narrowest: Sequence[int]) -> tuple[int | None, ...]:
+    """Share a page's width among columns: none is wider than it needs, and wide ones are equally wide."""
+    widths = list(narrowest)
+    for widest in range(1, max(natural) + 1):
+        wider = [min(n, max(least, widest)) for n, least in zip(natural, narrowest, strict=True)]
+        if _sum(wider) > _LETTERS:
+            break
+        widths = wider
+    return tuple(w if w < n else None for w, n in zip(widths, natural, strict=True))
 
 
 def _sum(widths: Sequence[int]) -> int:
@@ -139,16 +157,22 @@ def _form(column: Column, width: int | None) -> str:
 
 def _head(laid: _Laid) -> str:
     columns = laid.table.columns
-    rows = [[inline(column.title) for column in columns]]
+    widths = laid.widths_letters
+    rows = [[inline(c.title, longest_word=_longest(w)) for c, w in zip(columns, widths, strict=True)]]
     if any(column.unit for column in columns):
         rows.append([inline(column.unit) for column in columns])
     return "\n".join(f"{' & '.join(row)} \\\\" for row in rows)
 
 
+def _longest(width: int | None) -> int | None:
+    """Return how many letters of a word fit into a column for sure: they may be wide ones."""
+    return None if width is None else max(2, int(0.8 * width))
+
+
 def _row(laid: _Laid, row: Sequence[Cell], notes: dict[str, int], best: frozenset[int]) -> str:
     cells = []
     for j, cell in enumerate(row):
-        text = inline(cell.text)
+        text = inline(cell.text, longest_word=_longest(laid.widths_letters[j]))
         if j in best:
             text = f"\\textbf{{{text}}}"
         if cell.note:
@@ -158,13 +182,16 @@ def _row(laid: _Laid, row: Sequence[Cell], notes: dict[str, int], best: frozense
 
 
 def _below(table: Table, notes: dict[str, int]) -> str:
-    said = [inline(note) for note in table.notes]
+    def shown(text: str) -> str:
+        return inline(text, longest_word=_LONGEST_WORD)
+
+    said = [shown(note) for note in table.notes]
     said += [
-        f"{inline(' '.join([column.title, column.unit]))}: {inline(column.note)}."
+        f"{shown(' '.join([column.title, column.unit]))}: {shown(column.note)}."
         for column in table.columns
         if column.note
     ]
-    said += [f"\\textsuperscript{{{number}}}~{inline(note)}." for note, number in notes.items()]
+    said += [f"\\textsuperscript{{{number}}}~{shown(note)}." for note, number in notes.items()]
     if table.layout == "paper" and any(best for group in _groups(table) for _, best in group):
         said.append("Bold: the best of its group, which may be by chance.")
     return f"\\par\\smallskip{{\\footnotesize {' '.join(said)}\\par}}\n" if said else ""

@@ -47,6 +47,8 @@ _ACCENTS: Final = {
     "\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u", "\u0307": ".",
     "\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0323": "d", "\u0327": "c", "\u0331": "b",
 }  # fmt: skip
+_LONGEST_CODE_WORD: Final = 30
+"""Letters; commands have paths that are longer than a line."""
 _LIGATURE: Final = re.compile(r"([-',])(?=\1)")
 
 
@@ -61,15 +63,21 @@ def _greek() -> dict[str, str]:
 _FORMULAS: Final = _SIGNS | _greek()
 
 
-def inline(text: str, *, line_break: str = " ") -> str:
+def inline(text: str, *, line_break: str = " ", longest_word: int | None = None) -> str:
     """Return text as LaTeX for a paragraph, a heading or a cell of a table.
 
     Args:
         text: of any content; invisible and control characters are written as Python writes them.
         line_break: what stands for the end of a line.
+        longest_word: letters of a word that fit into a line; longer ones may be broken.
     """
     lines = [harmless(line).strip() for line in text.strip().splitlines()]
-    shown = line_break.join(_line(line) for line in lines)
+    shown = line_break.join(
+        _line(line)
+        if longest_word is None
+        else " ".join(_breakable(word, longest_word) for word in line.split(" "))
+        for line in lines
+    )
     # Behind the end of a table's row a star or a bracket would belong to that.
     return "{*}" + shown[1:] if shown.startswith("*") else shown
 
@@ -81,10 +89,17 @@ def code(text: str) -> str:
         text: without newlines.
     """
     words = [harmless(word) for word in text.expandtabs().split(" ")]
-    # Paths and options are longer than a line.
-    return "\\ ".join(
-        "\\allowbreak{}".join(_line(part) for part in re.split(r"(?<=[/_=,-])(?=.)", word)) for word in words
-    )
+    return "\\ ".join(_breakable(word, _LONGEST_CODE_WORD) for word in words)
+
+
+def _breakable(word: str, longest: int) -> str:
+    """Return a word that may be broken behind its signs, and anywhere where it is too long without one."""
+    word = unicodedata.normalize("NFC", word)
+    if len(word) < longest:
+        return _line(word)
+    parts = re.split(r"(?<=[/_=,.-])(?=.)", word)
+    short = [part[i : i + longest - 1] for part in parts for i in range(0, len(part), max(1, longest - 1))]
+    return "\\allowbreak{}".join(map(_line, short))
 
 
 def _line(text: str) -> str:

@@ -131,7 +131,9 @@ def _picture(picture: Picture, figures: str | None) -> Iterator[str]:
         yield f"*Figure.* {inline(picture.description)}"
         return
     place = quote(f"{figures.rstrip('/')}/{picture.key}.svg" if figures else f"{picture.key}.svg")
-    yield f"![{inline(picture.description, line_break=' ')}]({place})"
+    yield f"![{inline(picture.title, line_break=' ')}]({place})"
+    lines = [f"- {inline(line)}" for line in picture.description.splitlines() if line.strip()]
+    yield _folded("What the figure shows", "\n".join(lines))
 
 
 def _items(task: TaskItems) -> Iterator[str]:

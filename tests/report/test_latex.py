@@ -84,9 +84,25 @@ TABLES = {
     "tabular": table(3, ["name", "1.0"]),
     "longtable": table(120, ["name", "1.0"]),
     "p{": table(3, ["words and " * 30, "1.0"]),
-    "resizebox": table(3, ["name", *["12.3 {[12, 13]}"] * 7]),
+    "resizebox": table(3, ["name", *["12.3 {[12, 13]}"] * 7], layout="paper"),
     "continued": table(3, ["name", *["12.3 [12.1, 12.5]"] * 15]),
     "raggedleft": table(2, ["name", "1.0", "x" * 200]),
+    "p{14em}": Table(
+        "t",
+        "T",
+        tuple(Column(name) for name in ("kind", "of", "what", "way out")),
+        (
+            (
+                Cell("few items"),
+                Cell("mamba-tiny (zeroshot-smoke-" + "a" * 90 + ")"),
+                Cell("x" * 300),
+                Cell("Run the command again. " * 4),
+            ),
+        )
+        * 3,
+        "warnings",
+    ),
+    "named": table(3, ["named-" * 12, *["12.3 [12.1, 12.5]"] * 6]),
 }
 
 
@@ -96,7 +112,11 @@ TABLES = {
 @example("--- `` '' ?` !`")
 @example("".join(map(chr, range(0x20, 0x600))))
 def test_any_text_is_safe(text: str) -> None:
-    for latex in (inline(text), inline(text, line_break="\\par "), *map(code, text.splitlines())):
+    for latex in (
+        inline(text),
+        inline(text, longest_word=4, line_break="\\par "),
+        *map(code, text.splitlines()),
+    ):
         assert SAFE.fullmatch(latex), latex
         # Ligatures would make other characters of these.
         assert not re.search(r"''|\?`|!`|,,", latex) or re.search("[„”“¡¿]", text)
@@ -109,7 +129,12 @@ def test_characters_are_those_that_are_meant() -> None:
     )
     assert inline("a--b") == "a-{}-b"
     assert inline("a\nb", line_break="\\par ") == "a\\par b"
-    assert code("a  b/c") == r"a\ \ b/\allowbreak{}c"
+    assert code("a  b") == r"a\ \ b"
+    assert (
+        code("/usr/share/" + "x" * 31)
+        == rf"/\allowbreak{{}}usr/\allowbreak{{}}share/\allowbreak{{}}{'x' * 29}\allowbreak{{}}xx"
+    )
+    assert inline("ab_cdefg hi", longest_word=4) == r"ab\_\allowbreak{}cde\allowbreak{}fg hi"
 
 
 @pytest.mark.parametrize(("form", "made"), TABLES.items())
@@ -125,6 +150,8 @@ def test_split_tables_have_every_column_once_and_the_name_in_each_part() -> None
     assert len(heads) > 1
     names = [name for head in heads for name in head.removesuffix(r" \\").split(" & ")]
     assert [name for name in names if name != "c0"] == [f"c{j}" for j in range(1, 16)]
+    for head in heads:
+        assert len(head.split(" & ")) * 17 < 110
     labels = re.findall(r"\\label\{(.*?)\}", latex)
     assert len(labels) == len(set(labels)) == len(heads)
 
@@ -191,6 +218,16 @@ def test_characters_and_tables_compile(tmp_path: Path) -> None:
         + "\n\\end{document}",
     )
     compiled(tmp_path, document)
+
+
+@needs_tex
+def test_tables_stay_on_the_page(tmp_path: Path) -> None:
+    tables = "\n".join(latex_table(made) for made in TABLES.values())
+    log = compiled(
+        tmp_path, render_latex(made_report()).replace(r"\end{document}", tables + "\n\\end{document}")
+    )
+    too_wide = [float(points) for points in re.findall(r"Overfull \\hbox \(([0-9.]+)pt", log)]
+    assert max(too_wide, default=0) < 10
 
 
 @needs_tex

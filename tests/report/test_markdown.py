@@ -18,7 +18,8 @@ from mambabench.tables.compare.format import harmless
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 OURS = {"<br>", "<sup>", "</sup>", "<sub>", "</sub>"}
-BLOCKS = {"<details>\n<summary>Notes</summary>\n", "<details>\n<summary>Examples</summary>\n", "</details>\n"}
+SUMMARIES = ("Notes", "Examples", "What the figure shows")
+BLOCKS = {f"<details>\n<summary>{title}</summary>\n" for title in SUMMARIES} | {"</details>\n"}
 # What code hosts look for in the text of a page.
 FOUND_LATER = re.compile(r"@\w|#\d|(?:https?|ftp)://|\bwww\.|mailto:\w|:[\w+-]+:|\bGH-\d", re.IGNORECASE)
 texts = st.one_of(
@@ -153,7 +154,11 @@ def test_answers_come_first_and_everything_is_there_in_order() -> None:
 
 def test_pictures_are_links_with_their_description() -> None:
     text = render_markdown(made_report(), figures="my figures/")
-    assert "![All tasks. mamba leads.](my%20figures/profile.svg)" in text
+    assert "![Profile](my%20figures/profile.svg)\n" in text
+    shown = (
+        "<details>\n<summary>What the figure shows</summary>\n\n- All tasks.\n- mamba leads.\n\n</details>"
+    )
+    assert shown in text
 
 
 @pytest.mark.parametrize("figures", [None, 'a) <b>"'])
