@@ -79,7 +79,9 @@ class Runs:
         if name not in FRAMES:
             raise UnknownNameError.for_name("frame", name, FRAMES, where=f"There are {', '.join(FRAMES)}.")
         if name not in self._frames:
-            self._frames[name] = frame(name, _maker(name)(self if name in _OF_ALL else self.runs))
+            module = import_module(f"mambabench.frames.{_MODULES.get(name, 'longcontext')}")
+            rows: Callable[[Any], list[dict[str, Any]]] = getattr(module, f"rows_of_{name}")
+            self._frames[name] = frame(name, rows(self if name in _OF_ALL else self.runs))
         return self._frames[name].copy()
 
     def frames(self) -> dict[str, pd.DataFrame]:
@@ -131,16 +133,6 @@ class Runs:
         from mambabench.frames.steps import curves_of
 
         return curves_of(self.runs)
-
-
-def _maker(name: str) -> Callable[[Any], list[dict[str, Any]]]:
-    """Return the function that makes a frame's rows."""
-    try:
-        module = import_module(f"mambabench.frames.{_MODULES.get(name, 'longcontext')}")
-    except ModuleNotFoundError:
-        return lambda runs: []
-    found: Callable[[Any], list[dict[str, Any]]] = getattr(module, f"rows_of_{name}", lambda runs: [])
-    return found
 
 
 def load_runs(*places: str | Path, kinds: Sequence[str] = (), baseline: str | None = None) -> Runs:

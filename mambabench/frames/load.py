@@ -6,7 +6,7 @@ runs.frame("scores")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -107,6 +107,17 @@ class ReadableRun(StoredRun):
         """Return the long-context records of one kind that can be read, by file name."""
         return list(self._readable(long_folder(kind), kind).values())
 
+    def check_samples(self, cells: Iterable[CellRecord]) -> None:
+        """Note which cells' samples are missing or damaged, as far as their files' ends tell."""
+        from mambabench.compare.sources import has_rows
+
+        for cell in cells:
+            if cell.status == "ok":
+                try:
+                    has_rows(self.samples_path_of(cell))
+                except StoreError as error:
+                    self.problems[str(error)] = None
+
     def _readable(self, folder: str, kind: type[_R]) -> dict[str, _R]:
         found = {}
         for path in sorted((self.path / folder).glob("[!.]*.json")):
@@ -135,6 +146,7 @@ def read_run(path: Path, name: str) -> LoadedRun:
         from mambabench.frames.zeroshot import zeroshot_table
 
         cells = parts["cells"] = tuple(stored.cells())
+        stored.check_samples(cells)
         tables["zeroshot"] = lambda: zeroshot_table(stored, cells)
     elif kind in _SWEEPS:
         from mambabench.frames.sweeps import speed_table

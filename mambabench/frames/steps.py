@@ -35,18 +35,18 @@ _MOST_NAMED: Final = 4
 def series_of(sides: Sequence[Side], runs: Iterable[LoadedRun]) -> dict[str, dict[int, Side]]:
     """Return the sides that are checkpoints, by run of training and step, where there are two steps of one.
 
-    The same step evaluated by several runs makes a series of each of them.
+    A step that several runs evaluated is in as many series, whose names have numbers at the end.
     """
     commands = {run.path: run.manifest.command for run in runs if run.manifest is not None}
-    places = [(side, place) for side in sides if (place := _place_of(side, commands[side.run])) is not None]
-    counts = Counter(places_of for _, places_of in places)
-    twice = {place.series for place, n in counts.items() if n > 1}
+    seen: Counter[Stepped] = Counter()
     found: dict[str, dict[int, Side]] = {}
-    for side, place in places:
-        series = place.series
-        if series in twice:
-            series = f"{series} ({side.origin})" if series else side.origin
-        found.setdefault(series, {}).setdefault(place.step, side)
+    for side in sides:
+        place = _place_of(side, commands[side.run])
+        if place is None:
+            continue
+        seen[place] += 1
+        series = place.series if seen[place] == 1 else f"{place.series}~{seen[place]}"
+        found.setdefault(series, {})[place.step] = side
     return {series: members for series, members in found.items() if len(members) >= _FEWEST}
 
 
