@@ -185,7 +185,7 @@ def test_paper_has_whole_tables_and_no_controls(opened: Open) -> None:
         )
         assert (tall, high) == (0, "visible")
     # What is not printed across fits the page.
-    for block in found.page.locator(".block:not(.wide)").all():
+    for block in found.page.locator(".block:not(.across)").all():
         assert block.evaluate("block => block.scrollWidth - block.clientWidth") <= 0
     assert found.page.locator("#items_piqa li:visible").count() == 2
     assert found.page.locator("#items_arc li:visible").count() == 1

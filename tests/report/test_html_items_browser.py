@@ -10,7 +10,7 @@ import made_reports
 import pytest
 from pages import Open, browser, opened
 
-from mambabench.report.document import Browser, Section, TaskItems
+from mambabench.report.document import Answer, Browser, Item, Section, TaskItems
 from mambabench.report.html import render_html
 from mambabench.report.html.items import OUTCOMES, outcome
 
@@ -21,7 +21,12 @@ MOST_MS = 100
 
 @cache
 def tasks() -> tuple[TaskItems, ...]:
-    return (made_reports.items(60, 3), made_reports.items(8, 1, "lambada"), made_reports.items(30, 2, "arc"))
+    texts = tuple(Item(i, "texts", f"text {i}", "", (Answer("", None, -1.0 - i),) * 2) for i in range(3))
+    return (
+        made_reports.items(60, 3),
+        made_reports.items(8, 1, "lambada"),
+        TaskItems("texts", "Texts", ("model-0", "model-1"), texts, 3),
+    )
 
 
 @cache
@@ -99,6 +104,17 @@ def test_another_task_has_its_own_models(opened: Open) -> None:
         for sign, name, right in (("✓", "right", True), ("✗", "wrong", False))
     ]
     assert found.page.locator(".task:visible h3").all_inner_texts() == ["Items of lambada"]
+
+
+def test_items_that_are_not_right_or_wrong_are_shown_alone(opened: Open) -> None:
+    found = opened(page())
+    found.page.get_by_label("Task").select_option("Texts")
+    assert numbers(found.page) == [0, 1, 2]
+    assert found.page.locator("fieldset:visible").count() == 0
+    assert "(not known) -2.00 nats" in found.page.locator(".list .item").nth(1).inner_text()
+    # Back at a task with outcomes, they can be picked again.
+    found.page.get_by_label("Task").select_option("Items of piqa")
+    assert found.page.locator("fieldset:visible").count() == 1
 
 
 def test_words_are_found_in_all_texts_and_marked(opened: Open) -> None:

@@ -136,7 +136,7 @@ def test_texts_show_as_they_are_and_what_is_unseen_as_its_code() -> None:
         "h1": 1,
         "code": 1,
         "pre": 0,
-        "dt": 1,
+        "h3": 2,
         "caption": 1,
         "th": 8,
         "p": 4,

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _STYLES: Final = ("page.css", "table.css", "items.css", "print.css")
 _SCRIPTS: Final = ("common.js", "scheme.js", "tables.js", "items_data.js", "items.js", "print.js")
+_MOST_LETTERS: Final = 4000
+"""Of what is to be typed or compared before it has to be opened."""
 
 
 def render_html(report: Report) -> str:
@@ -55,6 +57,7 @@ def render_html(report: Report) -> str:
         script=Markup(script),
         policy=_policy(style, script),
         marks=MARKS,
+        most_letters=_MOST_LETTERS,
     )  # fmt: skip
 
 

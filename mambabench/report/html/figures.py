@@ -32,6 +32,8 @@ class FigureView:
 
     key: str
     title: str
+    titled: bool
+    """Whether the drawing says its title itself."""
     sentences: tuple[str, ...]
     """What it shows."""
     svg: Markup
@@ -57,7 +59,8 @@ def figure_view(picture: Picture) -> FigureView:
     svg = Markup(ElementTree.tostring(found.root, encoding="unicode"))
     width = found.width_pixels
     size = "small" if width <= _SMALL_PIXELS else "wide" if width > _WIDE_PIXELS else ""
-    return FigureView(picture.key, picture.title, sentences, svg, size, found.rules)
+    titled = any(text.text == title.text for text in found.root.iter("text"))
+    return FigureView(picture.key, picture.title, titled, sentences, svg, size, found.rules)
 
 
 def _drawing(picture: Picture) -> str:

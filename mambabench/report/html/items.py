@@ -11,6 +11,7 @@ Each item's texts are written once: an answer that is the right one, or another 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,7 +33,10 @@ _LOG_LIKELIHOOD_DIGITS = 3
 
 @dataclass(frozen=True)
 class Pair:
-    """How often one model of a task won and lost against the first, among the items of the page."""
+    """How often one model of a task won and lost against the first, among the items of the page.
+
+    There is none where items are not right or wrong.
+    """
 
     model: str
     counts: tuple[int, ...]
@@ -69,10 +73,14 @@ def _task_view(task: TaskItems) -> TaskView:
         "n": task.n_items,
         "items": [packed(item, members) for item in task.items],
     }
-    pairs = tuple(
-        Pair(model, tuple(_count(task, place, outcome) for outcome in OUTCOMES))
+    counts = [
+        (model, Counter(outcome(item, place) for item in task.items))
         for place, model in enumerate(task.models)
-        if place > 0
+    ]
+    pairs = tuple(
+        Pair(model, tuple(found[name] for name in OUTCOMES))
+        for model, found in counts[1:]
+        if any(found[name] for name in OUTCOMES)
     )
     return TaskView(
         task.key, task.title, task.models, task.n_items, len(task.items), pairs, _examples(task),
@@ -125,10 +133,6 @@ def outcome(item: Item, place: int) -> str:
     if against == mine:
         return "both right" if mine else "both wrong"
     return "won" if mine else "lost"
-
-
-def _count(task: TaskItems, place: int, wanted: str) -> int:
-    return sum(outcome(item, place) == wanted for item in task.items)
 
 
 def _examples(task: TaskItems) -> tuple[tuple[str, Item], ...]:

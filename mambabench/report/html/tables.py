@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mambabench.report.document import Cell, Column, Table, Tone
 
 MARKS: Final[dict[str, tuple[str, str]]] = {
@@ -25,8 +27,10 @@ MARKS: Final[dict[str, tuple[str, str]]] = {
 _INTERVAL: Final = re.compile(r"(?P<value>.*\S)(?P<interval>\s+(?:[\[(][^\[\]()]*[\])]|±.*))")
 _LONG_ROWS = 24
 """More rows than this scroll in a box of their own."""
-_WIDE_COLUMNS, _WIDEST_COLUMNS = 8, 16
-"""More columns than this are printed across, and in small type."""
+_WIDE_COLUMNS, _WIDEST_COLUMNS = 8, 14
+"""More columns than this are printed in small type, and across."""
+_SHORT_LETTERS, _TEXT_LETTERS = 26, 70
+"""Up to where a text is not broken into lines, and from where it gets the width of a sentence."""
 _LONGEST_NAME = 18
 """Letters of a row's name that is not broken into lines."""
 _MOST_OPEN_NOTES = 8
@@ -63,6 +67,8 @@ class TableView:
     key: str
     title: str
     columns: tuple[Column, ...]
+    kinds: tuple[str, ...]
+    """What each column's cells are: "n" figures, "t" texts, "tt" sentences, "" short texts."""
     explained: tuple[Column, ...]
     """The columns with notes."""
     rows: tuple[RowView, ...]
@@ -72,7 +78,7 @@ class TableView:
     notes_open: bool
     long: bool
     breadth: str
-    """How it is printed: "", "wide" or "wide widest"."""
+    """How it is printed: "", "wide" or "wide across"."""
     look: str
     """Of "paper" and "short", where all names of rows are."""
 
@@ -93,6 +99,9 @@ def table_view(table: Table) -> TableView:
         key=table.key,
         title=table.title,
         columns=table.columns,
+        kinds=tuple(
+            _kind(column, [row[i].text for row in table.rows]) for i, column in enumerate(table.columns)
+        ),
         explained=tuple(column for column in table.columns if column.note),
         rows=tuple(rows),
         sentences=table.notes,
@@ -104,8 +113,15 @@ def table_view(table: Table) -> TableView:
     )
 
 
+def _kind(column: Column, texts: Sequence[str]) -> str:
+    if column.numeric:
+        return "n"
+    longest = max(map(len, texts), default=0)
+    return "" if longest <= _SHORT_LETTERS else "t" if longest <= _TEXT_LETTERS else "tt"
+
+
 def _breadth(n_columns: int) -> str:
-    return ("wide widest" if n_columns > _WIDEST_COLUMNS else "wide") if n_columns > _WIDE_COLUMNS else ""
+    return ("wide across" if n_columns > _WIDEST_COLUMNS else "wide") if n_columns > _WIDE_COLUMNS else ""
 
 
 def _cell_view(cell: Cell, column: Column, notes: dict[str, int]) -> CellView:

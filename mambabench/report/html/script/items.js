@@ -133,6 +133,8 @@ function makeBrowser(block) {
       return make("label", {}, radio, `${SIGNS[outcome] || ""}${outcome || "all"}`, make("span", { className: "count" }, counted(n)));
     });
     shown.replaceChildren(make("legend", {}, "Show"), ...radios);
+    // Some tasks have nothing that is right or wrong.
+    shown.hidden = !names.some((outcome) => counts[outcome]);
     choose();
   }
 
