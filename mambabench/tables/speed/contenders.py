@@ -7,7 +7,7 @@ for a, b in field.pairs():
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import combinations
@@ -70,6 +70,10 @@ class Field:
             if record.status == "ok" and (record.repeats or record.memory is not None):
                 contender, setting = _split(record.point)
                 self._cells.setdefault(contender, {}).setdefault(setting, []).append(record)
+        # Of many models the same medians are asked for again and again, pair by pair.
+        self._figures: dict[tuple[Contender, Setting, Figure], dict[int, float]] = {}
+        self._best: dict[tuple[str, Arm | None], Contender | None] = {}
+        self._pairs: list[tuple[Contender, Contender]] | None = None
         self._sizes = table.sizes
         self._models = [m for m in table.models if any(c.model == m for c in self._cells)]
         points = [row.point for row in table.rows]
@@ -99,6 +103,14 @@ class Field:
         """Return the processes of a contender by setting, in order of the settings."""
         return dict(sorted(self._cells.get(contender, {}).items()))
 
+    def figures(self, contender: Contender, setting: Setting, figure: Figure) -> Mapping[int, float]:
+        """Return a figure of the processes of a contender at a setting, by the replicate's number."""
+        key = contender, setting, figure
+        if key not in self._figures:
+            records = self._cells.get(contender, {}).get(setting, ())
+            self._figures[key] = by_replicate(records, figure)
+        return self._figures[key]
+
     def ways(self, model: str) -> list[Contender]:
         """Return the ways in which a model was run, but for drawn ids."""
         return [c for c in self._cells if c.model == model and c.arm != "sampled"]
@@ -106,6 +118,12 @@ class Field:
     def best(self, model: str, arm: Arm | None = None) -> Contender | None:
         """Return the fastest way of running a model, by time per token where all ways were timed; else by
         name: graphs before eager, fused attention before eager. Drawn ids count where nothing else did."""
+        key = model, arm
+        if key not in self._best:
+            self._best[key] = self._fastest(model, arm)
+        return self._best[key]
+
+    def _fastest(self, model: str, arm: Arm | None) -> Contender | None:
         own = [c for c in self._cells if c.model == model and arm in (None, c.arm)]
         own = [c for c in self.ways(model) if c in own] or own
         _, taken = self._taken(own)
@@ -129,7 +147,7 @@ class Field:
         where there are none."""
         for name, figure in (("time per token", tpot_s), ("time to first token", ttft_s)):
             times = {
-                c: {s: v for s, r in self._cells[c].items() if (v := list(by_replicate(r, figure).values()))}
+                c: {s: v for s in self._cells[c] if (v := list(self.figures(c, s, figure).values()))}
                 for c in contenders
             }
             common = set.intersection(*(set(t) for t in times.values())) if times else set()
@@ -146,6 +164,11 @@ class Field:
 
     def pairs(self) -> list[tuple[Contender, Contender]]:
         """Return pairs of different models that were measured alike, models with a state first."""
+        if self._pairs is None:
+            self._pairs = self._alike()
+        return list(self._pairs)
+
+    def _alike(self) -> list[tuple[Contender, Contender]]:
         ordered = sorted(self._models, key=lambda m: not self.keeps_state(m))
         found: dict[tuple[Contender, Contender], None] = {}
         for one, other in combinations(ordered, 2):
@@ -164,9 +187,8 @@ class Field:
     def ratios(self, a: Contender, b: Contender, figure: Figure) -> dict[Setting, Estimate]:
         """Return a over b at every setting where some replicate measured both."""
         found = {}
-        theirs = self._cells.get(b, {})
-        for setting, records in self.cells(a).items():
-            above, below = by_replicate(records, figure), by_replicate(theirs.get(setting, ()), figure)
+        for setting in self.cells(a):
+            above, below = self.figures(a, setting, figure), self.figures(b, setting, figure)
             if above.keys() & below.keys():
                 found[setting] = paired_ratio(above, below)
         return found

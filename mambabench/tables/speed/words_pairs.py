@@ -110,11 +110,11 @@ def _curves(field: Field, a: Contender, b: Contender, axis: str, figure: Figure)
     """Return both curves over an axis for each combination of the others, which stands at its first value."""
     found: dict[tuple[object, ...], tuple[Setting, _Curve, _Curve]] = {}
     for side, contender in ((1, a), (2, b)):
-        for setting, records in field.cells(contender).items():
+        for setting in field.cells(contender):
             key = tuple(getattr(setting, f.name) for f in fields(setting) if f.name != axis)
             entry = found.setdefault(key, (setting, {}, {}))
             curves = entry[1] if side == 1 else entry[2]
-            for replicate, value in by_replicate(records, figure).items():
+            for replicate, value in field.figures(contender, setting, figure).items():
                 curves.setdefault(replicate, {})[float(getattr(setting, axis))] = value
     return {first: (above, below) for first, above, below in found.values()}
 
