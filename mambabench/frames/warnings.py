@@ -71,7 +71,8 @@ def rows_of_warnings(runs: Runs) -> list[dict[str, Any]]:
             "label": warned.label,
             "severity": KINDS[warned.about].severity,
             "about": warned.about,
-            "text": warned.text,
+            # What libraries say of a failure may go over many lines.
+            "text": " ".join(warned.text.split()),
             "advice": warned.advice or KINDS[warned.about].advice,
             "n": warned.n,
         }

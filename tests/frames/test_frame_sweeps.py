@@ -36,9 +36,10 @@ def table_of(path: Path) -> SpeedTable:
     return speed_table(stored, stored.replicates(), stored.ceilings())
 
 
-def test_a_stored_sweep_gives_the_table_of_its_command(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["latency", "throughput", "memory", "conversation"])
+def test_a_stored_sweep_gives_the_table_of_its_command(tmp_path: Path, kind: str) -> None:
     rules = [[{"model": FAKES[1], "prompt_len_tokens": 256, "batch_size": 2}, "oom"]]
-    outcome = measured(tmp_path / "results", rules, processes=1)
+    outcome = measured(tmp_path / "results", rules, processes=1, kind=kind)
     found = table_of(outcome.path)
     # Load is judged by all cores of the machine; the command judges by those that it may use.
     busy = [replace(row, flags=()) for row in outcome.table.rows]

@@ -189,7 +189,7 @@ def scored(folder: Path, make: Callable[[RunManifest], Any] | None = None, **cha
 
 def test_cells_that_failed_or_are_partial(tmp_path: Path) -> None:
     assert kinds(warned(scored(tmp_path / "sound"))) == []
-    bad = warned(scored(tmp_path / "a", status="failed", error="ValueError: why"))
+    bad = warned(scored(tmp_path / "a", status="failed", error="ValueError:\n  why"))
     assert "ValueError: why" in only(bad, "failed cells")["text"]
     assert only(warned(scored(tmp_path / "b", partial=True)), "partial")["label"] == "mamba-tiny"
     said = only(warned(scored(tmp_path / "c", warnings=("x is odd", "x is odd"))), "said while computing")
