@@ -78,7 +78,7 @@ def _laid_out(table: Table) -> Iterator[_Laid]:
         readable = [
             min(n, max(least, _READABLE_LETTERS)) for n, least in zip(natural, narrowest, strict=True)
         ]
-        for kept in _parts(narrowest if _sum(narrowest) <= _LETTERS else readable):
+        for kept in _parts(table, narrowest if _sum(narrowest) <= _LETTERS else readable):
             part = replace(
                 table,
                 columns=tuple(table.columns[j] for j in kept),
@@ -102,13 +102,19 @@ def _widths(table: Table) -> tuple[list[int], list[int]]:
     return natural, narrowest
 
 
-def _parts(widths: Sequence[int]) -> list[list[int]]:
-    """Return the columns of each part of a table, the first one in all of them."""
-    parts: list[list[int]] = [[0]]
-    for j in range(1, len(widths)):
-        if len(parts[-1]) > 1 and _sum([widths[i] for i in (*parts[-1], j)]) > _LETTERS:
-            parts.append([0])
-        parts[-1].append(j)
+def _parts(table: Table, widths: Sequence[int]) -> list[list[int]]:
+    """Return the columns of each part of a table, in all of them those that name a row."""
+    numeric = [column.numeric for column in table.columns]
+    names = [0]
+    for j in range(1, numeric.index(True) if True in numeric else 1):
+        if _sum([widths[i] for i in (*names, j)]) > _LETTERS // 2:
+            break
+        names.append(j)
+    parts = [names]
+    for j in range(len(names), len(widths)):
+        if len(parts[-1]) > len(names) and _sum([widths[i] for i in (*parts[-1], j)]) > _LETTERS:
+            parts.append(names)
+        parts[-1] = [*parts[-1], j]
     return parts
 
 

@@ -156,6 +156,16 @@ def test_split_tables_have_every_column_once_and_the_name_in_each_part() -> None
     assert len(labels) == len(set(labels)) == len(heads)
 
 
+def test_split_tables_name_their_rows_by_all_columns_of_text_before_the_figures() -> None:
+    columns = [Column("task"), Column("metric"), *(Column(f"c{j}", numeric=True) for j in range(12))]
+    rows = ((Cell("Choice"), Cell("acc"), *[Cell("12.3 [12.1, 12.5]")] * 12),)
+    latex = latex_table(Table("t", "T", tuple(columns), rows, "scores"))
+    heads = [line.split(" & ") for line in latex.splitlines() if line.startswith("task")]
+    assert len(heads) > 1
+    assert all(head[:2] == ["task", "metric"] for head in heads)
+    assert sum(len(head) - 2 for head in heads) == 12
+
+
 def test_papers_tables_have_groups_of_a_size_and_bold_for_the_best() -> None:
     body = latex_table(scores()).split("\\midrule\n")
     assert body[0].splitlines()[-2:] == [
