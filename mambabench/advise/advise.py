@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mambabench.advise.choose import choose, rank
 from mambabench.advise.facts import RunFacts, facts_of
 from mambabench.advise.measure_next import to_measure
-from mambabench.advise.memory import memory_check
+from mambabench.advise.memory import capacity_bytes, memory_check
 from mambabench.advise.quality import Quality, quality_check
 from mambabench.advise.recall import recall_check
 from mambabench.advise.result import Advice, Candidate, Check, Setting
@@ -23,6 +23,7 @@ from mambabench.advise.rows import Row, plain, speed_rows
 from mambabench.advise.speed import e2e_at, figure_at, time_check
 from mambabench.advise.wish import Wish
 from mambabench.advise.words import answer
+from mambabench.units import size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +59,11 @@ def advise(frames: Mapping[str, pd.DataFrame], facts: Mapping[str, RunFacts], wi
     choice = choose(found, wish.prefer)
     found.sort(key=lambda c: (c is not choice.chosen, *rank(c, wish.prefer)))
     remarks = [*choice.remarks, *_remarks(found, wish)]
+    capacity = capacity_bytes(rows, facts)
+    if wish.memory_bytes is not None and capacity is not None and wish.memory_bytes > capacity:
+        remarks.append(
+            f"times are those of a device with {size(capacity)} of memory, less than was asked for"
+        )
     if n_imported:
         models = "1 model" if n_imported == 1 else f"{n_imported:,} models"
         remarks.append(f"{models} with imported results alone left out: nothing was run here")
@@ -115,7 +121,7 @@ def _candidate(
         ttft=figure_at(rows, "ttft_s", wish).figure,
         tpot=figure_at(rows, "tpot_s", wish).figure if wish.gen_len_tokens > 1 else None,
         comparable=() if average is None else average.tasks,
-        doubts=() if asked else said,
+        doubts=(*quality.mixed(label, model), *(() if asked else said)),
         remarks=said if asked else (),
     )
 

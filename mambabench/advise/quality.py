@@ -18,6 +18,7 @@ from mambabench.advise.wish import Wish
 
 Values = Mapping[str, Any]
 _ACCURACY: Final = "accuracy"
+_FRAMES: Final = ("recall_means", "averages")
 
 
 @dataclass(frozen=True)
@@ -88,16 +89,23 @@ class Quality:
         tasks = tuple(sorted(f"{s['task']} {s['metric']}" for s in scores))
         return Average(row["run"], row["suite"] or "", figure, tasks, tuple(doubts)), ""
 
+    def mixed(self, label: str, model: str) -> tuple[str, ...]:
+        """Return a doubt where recall and accuracy under a name are those of different weights."""
+        found = [self._weights(self._of(frame, label, model)[0]) - {None} for frame in _FRAMES]
+        return (
+            ("recall and average accuracy are of different weights",) if len(set().union(*found)) > 1 else ()
+        )
+
     def _of(self, frame: str, label: str, model: str) -> tuple[list[Values], str]:
         """Return the usable rows of a model, or why there are none."""
         rows = [row for row in self._frames[frame] if row["label"] == label]
-        if not rows:
-            rows = [row for row in self._frames[frame] if row["model"] == model]
-            labels = {row["label"] for row in rows}
-            weights = self._weights(rows)
-            if len(labels) > 1 and (len(weights) > 1 or None in weights):
-                which = "weights that are not known" if None in weights else "different weights"
-                return [], f"{len(labels)} runs have results of {model}, with {which}"
+        rows = rows or [row for row in self._frames[frame] if row["model"] == model]
+        weights = self._weights(rows)
+        # Runs under one label hold nothing twice, and are taken for the same model unless they are not.
+        unknown = None in weights and len({row["label"] for row in rows}) > 1
+        if unknown or len(weights - {None}) > 1:
+            which = "weights that are not known" if unknown else "different weights"
+            return [], f"{len({row['run'] for row in rows})} runs have results of {model}, with {which}"
         usable = [row for row in rows if not self._is_set_aside(row)]
         if rows and not usable:
             return [], "only of random weights, or of a forward whose certificate failed"

@@ -27,7 +27,8 @@ _MOST_CANDIDATES = 30
 _MOST_EVIDENCE = 5
 _LONGEST_REASON = 100
 _STYLES: Final = {"fits": "green", "fits with doubt": "yellow", "not known": "", "does not fit": "red"}
-_DROPPED_FIRST: Final = ("whole time", "attention", "chunk", "device", "dtype", "arm", "average")
+_DROPPED_FIRST: Final = ("attention", "chunk", "device", "dtype", "arm", "machine")
+_FORECAST: Final = ("latency", "longcontext")
 _MARKS: Final = {"kept": "", "doubt": " ?", "unknown": " ?", "broken": " x"}
 
 Cell = Callable[[Candidate], str]
@@ -46,11 +47,14 @@ def render(advice: Advice, stream: TextIO | None = None) -> None:
     for remark in advice.remarks:
         console.print(Text(f"note: {remark}", style="dim"))
     if advice.to_measure:
-        console.print(Text("To be measured (`--dry-run` says first how long a command takes):", style="bold"))
+        console.print(Text("To be measured:", style="bold"))
         for one in advice.to_measure:
             console.print(Text(f"  {one.settles}", style="dim"), soft_wrap=True)
             # Whole, so that it can be copied.
             console.print(Text(f"    {one.text}"), soft_wrap=True)
+        if any(one.command[1] in _FORECAST for one in advice.to_measure):
+            names = " and ".join(f"`mambabench {name}`" for name in _FORECAST)
+            console.print(Text(f"  How long {names} take is said by `--dry-run`.", style="dim"))
 
 
 def as_text(advice: Advice) -> str:
@@ -65,7 +69,7 @@ def _table(advice: Advice, console: Console) -> None:
 
     shown = advice.candidates[:_MOST_CANDIDATES]
     table, _, left_out = fitting(
-        console, _columns(shown), _DROPPED_FIRST, lambda kept, narrow: _drawn(shown, kept, narrow)
+        console, _columns(shown), _dropped_first(advice), lambda kept, narrow: _drawn(shown, kept, narrow)
     )
     console.print(table)
     if len(advice.candidates) > len(shown):
@@ -76,8 +80,18 @@ def _table(advice: Advice, console: Console) -> None:
     console.print(Text(_legend(shown, advice), style="dim"))
 
 
+def _dropped_first(advice: Advice) -> tuple[str, ...]:
+    """Return columns in the order in which they are left out: what is bounded never is."""
+    wish = advice.wish
+    unbounded = [
+        *(["average"] if wish.quality_percent is None else []),
+        *(["recall"] if wish.recall_percent is None else []),
+    ]
+    return ("whole time", *unbounded, *_DROPPED_FIRST)
+
+
 def _columns(shown: Sequence[Candidate]) -> list[tuple[str, Cell]]:
-    machines = {candidate.setting.machine for candidate in shown}
+    machines = {candidate.setting.machine for candidate in shown} - {""}
     columns: list[tuple[str, Cell]] = [
         (
             "machine",
@@ -192,7 +206,7 @@ def _places(figure: Figure) -> str:
 
 def _place(place: Place, figure: Figure) -> str:
     if figure.unit == "%":
-        return f"at {place.prompt_len_tokens:,} tokens" if place.prompt_len_tokens else "over all items"
+        return f"at {place.prompt_len_tokens:,} tokens" if place.prompt_len_tokens else "over its tasks"
     at = f"at {place.prompt_len_tokens:,} + {place.gen_len_tokens:,} tokens, batch {place.batch_size:,}"
     if len(figure.places) == 1 or place.value is None:
         return at

@@ -89,7 +89,7 @@ TIGHTER: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(store=_stores(), wish=_wishes(), bound=st.sampled_from(sorted(TIGHTER)))
 def test_a_tighter_bound_never_makes_a_verdict_better(
     store: dict[str, list[dict[str, Any]]], wish: Wish, bound: str
@@ -102,7 +102,7 @@ def test_a_tighter_bound_never_makes_a_verdict_better(
         assert VERDICTS.index(after[key].verdict) >= VERDICTS.index(before[key].verdict)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(store=_stores(), wish=_wishes(), seed=st.randoms(use_true_random=False))
 def test_order_of_rows_and_other_models_change_no_verdict(
     store: dict[str, list[dict[str, Any]]], wish: Wish, seed: Any
@@ -115,7 +115,7 @@ def test_order_of_rows_and_other_models_change_no_verdict(
     assert found == {key: one for key, one in _by_key(whole).items() if one.model == "a"}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(store=_stores(), wish=_wishes())
 def test_every_advice_can_be_printed_and_says_what_it_may(
     store: dict[str, list[dict[str, Any]]], wish: Wish
@@ -222,6 +222,11 @@ def test_imported_results_alone_make_no_candidate() -> None:
     advice = advise(frames(averages=[*rows, averaged("mine", 40.0)]), facts, Wish(1000, 100))
     assert [c.label for c in advice.candidates] == ["mine"]
     assert any("3 models with imported results alone" in remark for remark in advice.remarks)
+
+
+def test_more_memory_than_the_device_has_is_said() -> None:
+    advice = advise(frames(speed=[timed("m", 1000, 100)]), FACTS, Wish(1000, 100, memory_bytes=80 * GB))
+    assert any("a device with 24 GB of memory, less than was asked for" in r for r in advice.remarks)
 
 
 def test_units_of_a_wish_do_not_matter() -> None:

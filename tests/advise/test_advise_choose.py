@@ -89,7 +89,7 @@ def _leads(one: Candidate, pool: list[Candidate], criterion: str) -> bool:
     return all(order(one) <= order(other) for other in rivals)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(candidates=_candidates(), prefer=st.sampled_from(PREFERENCES), seed=st.randoms())
 def test_the_choice_is_that_of_a_plain_reading(
     candidates: list[Candidate], prefer: Preference, seed: Any

@@ -127,7 +127,7 @@ def test_weights_and_states_are_computed_where_nothing_was_measured() -> None:
 
 
 @pytest.mark.parametrize("lengths", [(128, 4096), (512,), (64, 100, 8192)])
-@settings(deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(kv=st.integers(0, 5000), fixed=st.integers(0, 100_000), wish=st.integers(2, 20_000))
 def test_states_follow_the_sizes_of_the_architecture(
     lengths: tuple[int, ...], kv: int, fixed: int, wish: int

@@ -132,6 +132,20 @@ def test_results_under_a_name_belong_to_it_if_the_weights_are_equal(
     assert found.recall("other", "other") == Recalled(why="never measured")
 
 
+def test_results_of_different_weights_are_not_mixed_under_one_name() -> None:
+    means = [recalled("m", 1000, *HIGH, run="a"), recalled("m", 2000, *HIGH, run="b")]
+
+    def loaded(a: str | None, b: str | None) -> Quality:
+        checkpoints = [_loaded("a", "m", a), _loaded("b", "m", b), _loaded("zero", "m", "x")]
+        return _quality(recall_means=means, averages=[averaged("m", 50.0)], checkpoints=checkpoints)
+
+    assert len(loaded("x", "x").recall("m", "m").means) == 2
+    assert len(loaded("x", None).recall("m", "m").means) == 2
+    assert not loaded("x", "y").recall("m", "m").means
+    assert loaded("x", "x").mixed("m", "m") == ()
+    assert loaded("y", "y").mixed("m", "m") == ("recall and average accuracy are of different weights",)
+
+
 @pytest.mark.parametrize("given", [{"weights": "random"}, {"certificate_passed": False}])
 def test_random_weights_and_failed_certificates_say_nothing_of_quality(given: dict[str, Any]) -> None:
     loaded = [_loaded("long", "m", "a", **given), _loaded("zero", "m", "a", **given)]

@@ -38,7 +38,7 @@ def test_fewer_than_six_processes_leave_a_doubt(method: str, word: str) -> None:
     assert word in check.doubts[0]
 
 
-@settings(deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     share=st.floats(0.0, 1.0),
     first=st.floats(0.01, 1.0),
