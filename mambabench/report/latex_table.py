@@ -200,7 +200,7 @@ def _below(table: Table, notes: dict[str, int]) -> str:
     said += [f"\\textsuperscript{{{number}}}~{shown(note)}." for note, number in notes.items()]
     if table.layout == "paper" and any(best for group in _groups(table) for _, best in group):
         said.append("Bold: the best of its group, which may be by chance.")
-    return f"\\par\\smallskip{{\\footnotesize {' '.join(said)}\\par}}\n" if said else ""
+    return f"\\par\\smallskip{{\\footnotesize\\raggedright {' '.join(said)}\\par}}\n" if said else ""
 
 
 def _groups(table: Table) -> list[list[tuple[tuple[Cell, ...], frozenset[int]]]]:
