@@ -55,7 +55,7 @@ def compare_runs(runs: Sequence[LoadedRun], baseline: str | None) -> tuple[Compa
     if len(everything) < _FEWEST:
         return None, ""
     sides, remarks = _without_steps(everything, runs, baseline)
-    asked = {side.label: tasks_of(side, opened) for side in sides}
+    asked = {side: tasks_of(side, opened) for side in sides}
     first = _baseline(sides, baseline, asked)
     if first is None:
         return None, f"{baseline} has no scores" if baseline else "no two models have a task in common"
@@ -77,23 +77,24 @@ def _without_steps(
     sides: Sequence[Side], runs: Sequence[LoadedRun], baseline: str | None
 ) -> tuple[list[Side], list[str]]:
     """Leave out all but the last checkpoint of long runs of training, unless the baseline is one of them."""
-    earlier: set[str] = set()
+    earlier: set[Side] = set()
     remarks = []
     for series, members in series_of(sides, runs).items():
-        labels = [members[step].label for step in sorted(members)]
-        if len(labels) > MOST_STEPS and baseline not in labels:
-            earlier.update(labels[:-1])
+        ordered = [members[step] for step in sorted(members)]
+        if len(ordered) > MOST_STEPS and baseline not in [side.label for side in ordered]:
+            earlier.update(ordered[:-1])
             remarks.append(
-                f"of {series or 'the checkpoints'} only the last of {len(labels)} steps is compared"
+                f"of {series or 'the checkpoints'} only the last of {len(ordered)} steps is compared"
             )
-    return [side for side in sides if side.label not in earlier], remarks
+    return [side for side in sides if side not in earlier], remarks
 
 
-def _baseline(sides: Sequence[Side], label: str | None, asked: Mapping[str, frozenset[str]]) -> Side | None:
-    if label is not None:
-        return next((side for side in sides if side.label == label), None)
+def _baseline(sides: Sequence[Side], label: str | None, asked: Mapping[Side, frozenset[str]]) -> Side | None:
+    """Return the side of a label, or the first one, that has a task in common with another, if any has."""
     counts = Counter(task for tasks in asked.values() for task in tasks)
-    return next((side for side in sides if any(counts[task] > 1 for task in asked[side.label])), None)
+    named = [side for side in sides if label in (None, side.label)]
+    found = next((side for side in named if any(counts[task] > 1 for task in asked[side])), None)
+    return found or (named[0] if label and named else None)
 
 
 def _compared(

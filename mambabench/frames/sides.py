@@ -8,6 +8,7 @@ A file that is damaged costs the task that it holds: the task is then left out o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,13 @@ class OpenRun(StoredRun):
         assert run.stored is not None
         self.path = run.path
         self.manifest = run.stored.manifest
-        self._cells = [cell for cell in run.cells if cell.status != "ok" or self._can_be_read(cell)]
+        done = Counter((cell.model, cell.task.task) for cell in run.cells if cell.status == "ok")
+        self._cells = [
+            cell
+            for cell in run.cells
+            # Of two results of one task nobody can tell which is meant.
+            if cell.status != "ok" or (done[cell.model, cell.task.task] == 1 and self._can_be_read(cell))
+        ]
 
     def cells(self) -> list[CellRecord]:
         """Return the cells that are not left out."""
@@ -95,25 +102,25 @@ def tasks_of(side: Side, opened: Mapping[Path, OpenRun]) -> frozenset[str]:
     )
 
 
-def choose(sides: Sequence[Side], first: Side, asked: Mapping[str, frozenset[str]]) -> list[Side]:
+def choose(sides: Sequence[Side], first: Side, asked: Mapping[Side, frozenset[str]]) -> list[Side]:
     """Choose sides that go with one of them, so that most values are compared: tasks in common times sides.
 
     Args:
         sides: with `first` among them.
         first: that is kept in any case.
-        asked: each side's tasks, by label.
+        asked: each side's tasks; labels may stand for several sides that have none in common.
 
     Returns:
         In their order; none if no other has a task of the first.
     """
-    shared = {side.label: asked[side.label] & asked[first.label] for side in sides}
+    shared = {side: asked[side] & asked[first] for side in sides}
 
     def having(tasks: frozenset[str]) -> list[Side]:
-        return [side for side in sides if side is first or tasks <= shared[side.label]]
+        return [side for side in sides if side is first or tasks <= shared[side]]
 
     def worth(found: Sequence[Side]) -> tuple[int, int]:
-        common = frozenset.intersection(*(shared[side.label] for side in found))
+        common = frozenset.intersection(*(shared[side] for side in found))
         return len(common) * (len(found) - 1), len(found)
 
-    sets = dict.fromkeys(shared[side.label] for side in sides if side is not first and shared[side.label])
+    sets = dict.fromkeys(shared[side] for side in sides if side is not first and shared[side])
     return max((having(tasks) for tasks in sets), default=[], key=worth)

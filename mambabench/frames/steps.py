@@ -96,8 +96,8 @@ def curves_of(runs: Sequence[LoadedRun]) -> Curves | None:
 
 
 def _with_tasks_in_common(sides: Sequence[Side], opened: Mapping[Path, OpenRun]) -> list[Side]:
-    asked = {side.label: tasks_of(side, opened) for side in sides}
-    return choose(sides, max(sides, key=lambda side: len(asked[side.label])), asked)
+    asked = {side: tasks_of(side, opened) for side in sides}
+    return choose(sides, max(sides, key=lambda side: len(asked[side])), asked)
 
 
 def _some(labels: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from mambabench.compare.result import CompareOptions
 from mambabench.compare.run import compare_sides
 from mambabench.compare.sources import parse_given, sides_of
 from mambabench.frames import contrasts
+from mambabench.store import StoredRun
 
 TASKS = ("piqa", "sciq", "hellaswag")
 
@@ -159,6 +160,32 @@ def test_damage_costs_the_task_that_it_is_in(tmp_path: Path, how: str) -> None:
     problems = runs.frame("runs").set_index("run")["problem"]
     assert ("piqa" in problems[first.name]) == (how != "changed")
     assert set(problems.drop(first.name)) == {""}
+
+
+def test_a_name_may_stand_for_two_runs_of_other_tasks(tmp_path: Path) -> None:
+    suite_run(tmp_path, "base", created_utc="2026-01-01T00:00:00Z")
+    for place, task in enumerate(("piqa", "sciq")):
+        made = f"2026-01-0{place + 2}T00:00:00Z"
+        suite_run(tmp_path / task, "m", 40.0, tasks=(task,), created_utc=made)
+    runs = mambabench.load_runs(tmp_path, tmp_path / "piqa", tmp_path / "sciq")
+    assert [run.label("m") for run in runs.runs] == ["m", "m", "m"]
+    frame = runs.frame("contrasts")
+    assert set(frame["task"]) == {"piqa"}
+    values = runs.frame("scores").set_index(["label", "task"])["value"]
+    row = frame[frame["measure"] == "acc"].iloc[0]
+    assert (row["baseline_value"], row["candidate_value"]) == (values["base", "piqa"], values["m", "piqa"])
+
+
+def test_of_two_results_of_one_task_none_is_compared(tmp_path: Path) -> None:
+    path = suite_run(tmp_path, "a")
+    suite_run(tmp_path, "b", 0.5)
+    cell = next(c for c in StoredRun(path).cells() if c.task.task == "piqa")
+    twin = cell.model_copy(update={"fingerprint": "0" * 64})
+    (path / "cells" / "a-piqa-0000000000000000.json").write_text(twin.model_dump_json())
+    runs = mambabench.load_runs(tmp_path)
+    assert set(runs.frame("contrasts")["task"]) == {"overall", "sciq", "hellaswag"}
+    scores = runs.frame("scores").set_index(["label", "task"])
+    assert scores.loc[("a", "piqa"), "error"] == "two results for one task"
 
 
 def test_of_many_items_log_likelihoods_are_not_compared(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
