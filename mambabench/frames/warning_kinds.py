@@ -74,7 +74,9 @@ _OWN: Final[dict[str, WarningKind]] = {
     "random weights": WarningKind(
         "doubt", "Answers of random weights mean nothing; name trained ones. Speed hardly depends on them."
     ),
-    "compared differently": WarningKind("doubt", "Run both sides by the same command and versions."),
+    "compared differently": WarningKind(
+        "doubt", "Compare like with like: the same tasks, items, prompts and versions on both sides."
+    ),
     "not compared": WarningKind("doubt", "Run the models on the same tasks, or show them one by one."),
     "resumed elsewhere": WarningKind("doubt", "Run it again in a new directory where parts must be alike."),
     "mixed machines": WarningKind(

@@ -18,9 +18,10 @@ from mambabench.errors import StoreError
 from mambabench.frames.asked import manifests_of, speed_settings_of
 from mambabench.frames.joined import device_name
 from mambabench.frames.long_warnings import of_long, of_perplexity, said_of
-from mambabench.frames.warning_kinds import KINDS, SPEED_ADVICE
+from mambabench.frames.warning_kinds import KINDS, LONG_ADVICE, SPEED_ADVICE
 from mambabench.speed_schema import ReplicateRecord
 from mambabench.stats.replicates import N_FOR_INTERVAL
+from mambabench.tables.longcontext.flags import FEW_PROCESSES
 from mambabench.tables.speed import flags
 from mambabench.tables.speed.conversation import conversation_rows
 from mambabench.tables.speed.format import listed, plural
@@ -165,7 +166,7 @@ def _of_scores(run: LoadedRun, table: ZeroshotTable) -> Iterator[Warned]:
         if partial:
             yield Warned(
                 "partial",
-                f"{label}: only some items of {_joined(partial)} were scored.",
+                f"{label}: only some items of {_named(partial)} were scored.",
                 label,
                 len(partial),
             )
@@ -173,7 +174,7 @@ def _of_scores(run: LoadedRun, table: ZeroshotTable) -> Iterator[Warned]:
         if differs:
             yield Warned(
                 "differs from published",
-                f"{label}: {_joined(list(dict.fromkeys(differs)))} differ from the published figures.",
+                f"{label}: {_named(list(dict.fromkeys(differs)))} differ from the published figures.",
                 label,
                 len(differs),
             )
@@ -187,7 +188,7 @@ def _of_scores(run: LoadedRun, table: ZeroshotTable) -> Iterator[Warned]:
             yield Warned("few items", f"{label}: few items tell little on {_joined(wide)}.", label, len(wide))
         lost = [cell for cell in cells if _lacks_samples(run, cell)]
         if lost:
-            tasks = _joined([cell.task.task for cell in lost])
+            tasks = _named([cell.task.task for cell in lost])
             text = f"{label}: items of {tasks} cannot be read, and are not compared or shown one by one."
             yield Warned("no samples", text, label, len(lost))
         bad = [m for cell in cells for m in cell.metrics if not math.isfinite(m.value)]
@@ -269,7 +270,9 @@ def _few_processes(run: LoadedRun) -> Iterator[Warned]:
         text = (
             f"{run.name}: no 95% intervals from only {plural(asked, 'process', 'processes')} of each point."
         )
-        yield Warned("few processes", text, n=asked)
+        # The sweep beside a long-context run takes its processes from the suite.
+        of_long = any("longcontext" in manifest.command[:2] for manifest in manifests)
+        yield Warned("few processes", text, n=asked, advice=LONG_ADVICE[FEW_PROCESSES] if of_long else "")
 
 
 def _of_conversations(run: LoadedRun, table: SpeedTable) -> Iterator[Warned]:
@@ -329,7 +332,14 @@ def _count(some: Sequence[object], every: Sequence[object], one: str, many: str 
     return f"{len(some):,} of {plural(len(every), one, many or f'{one}s')}"
 
 
+def _named(names: Sequence[str]) -> str:
+    """List the first few names, and say how many there are besides."""
+    if len(names) <= _MOST_NAMED:
+        return listed(list(names))
+    return f"{', '.join(names[:_MOST_NAMED])} and {len(names) - _MOST_NAMED} more"
+
+
 def _joined(parts: Sequence[str]) -> str:
-    """List the first few parts, and say how many there are besides."""
+    """Put the first few sentences behind one another, and say how many there are besides."""
     more = f" and {len(parts) - _MOST_NAMED} more" if len(parts) > _MOST_NAMED else ""
     return "; ".join(part.rstrip(".") for part in parts[:_MOST_NAMED]) + more

@@ -6,10 +6,13 @@ import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
-from speed_records import MAMBA, PYTHIA, ceilings, failed, point, replicate, sweep
+from hypothesis import given
+from hypothesis import strategies as st
+from speed_records import MAMBA, PYTHIA, ceilings, failed, point, replicate, sizes_by_name, sweep
 from stored_sweeps import conversation, store_sweep
 
 from mambabench.frames import sweeps
@@ -17,12 +20,13 @@ from mambabench.frames.columns import frame
 from mambabench.frames.load import LoadedRun
 from mambabench.frames.speed_columns import ESTIMATES
 from mambabench.frames.sweeps import speed_table
-from mambabench.speed_schema import PowerRecord, ReplicateRecord
+from mambabench.speed_schema import PointRecord, PowerRecord, ReplicateRecord, Status
 from mambabench.stats.replicates import Estimate
 from mambabench.store import StoredRun
 from mambabench.tables.speed.contenders import Field
 from mambabench.tables.speed.conversation import conversation_rows
 from mambabench.tables.speed.table import build_speed_table
+from mambabench.tables.speed.words import answers
 
 LABELS = {"mamba-130m": "mamba-130m (a run)"}
 
@@ -165,3 +169,27 @@ def test_runs_without_a_sweep_have_no_rows(tmp_path: Path) -> None:
     empty = LoadedRun("r", tmp_path, None)
     for name in ("speed", "speed_ratios", "measurements", "ceilings", "conversation"):
         assert len(framed(name, empty)) == 0
+
+
+_POINTS = [point(m, n, batch_size=b, arm=a) for m in (MAMBA, PYTHIA) for n in (128, 512) for b in (1, 4)
+           for a in ("eager", "shipped")]  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.sampled_from(_POINTS), st.sampled_from(get_args(Status))), max_size=20))
+def test_whatever_became_of_points_gives_rows_and_sentences(drawn: list[tuple[PointRecord, Status]]) -> None:
+    models = {speeds.name: speeds for speeds in (MAMBA, PYTHIA)}
+    records = [
+        replicate(models[at.model], at, n, repeats=2) if status == "ok" else failed(at, n, status)
+        for n, (at, status) in enumerate(drawn)
+    ]
+    table = build_speed_table("latency", "", records, [], sizes_by_name(), expected=_POINTS, n_processes=2)
+    run = LoadedRun("r", Path("r"), None, speed=table)
+    speed = framed("speed", run)
+    assert len(speed) == len(_POINTS)
+    assert (speed.ttft_s.notna() == speed.n_repeats.gt(0)).all()
+    # Of each model one way at most is the fastest.
+    assert (speed[speed.fastest.fillna(False)].groupby("model").arm.nunique() <= 1).all()
+    measured = [record for record in records if record.status == "ok"]
+    assert framed("measurements", run).repeat.notna().sum() == 2 * len(measured)
+    assert (framed("speed_ratios", run).ratio > 0).all()
+    assert all(text.endswith(".") for text in answers(table, budget_bytes=10**10))
