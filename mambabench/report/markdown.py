@@ -9,6 +9,7 @@ Tables are those of GitHub and GitLab. Everything that a report's texts hold sho
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -114,11 +115,18 @@ def grid(headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequenc
         disable_numparse=True,
     )
     lines = drawn.splitlines()
-    if len(lines[0]) <= _WIDEST_LETTERS:
+    if len(lines[0]) <= _WIDEST_LETTERS and not any(map(_is_uneven, drawn)):
         return drawn
     # Columns under each other help nobody in lines that are broken; a code host takes so many letters only.
     lines[1] = re.sub("-{4,}", "---", lines[1])
     return "\n".join(re.sub(" {2,}", " ", line) for line in lines)
+
+
+def _is_uneven(letter: str) -> bool:
+    """Return whether a letter has not one column's width: tabulate pads it as another package tells it to."""
+    return not letter.isascii() and (
+        unicodedata.category(letter)[0] == "M" or unicodedata.east_asian_width(letter) in "WF"
+    )
 
 
 def _folded(title: str, text: str) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import tabulate
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from made_report import NASTY, made_report
@@ -194,6 +197,18 @@ def test_nothing_of_a_nasty_report_becomes_markup(figures: str | None) -> None:
 def test_equal_reports_give_equal_text() -> None:
     assert render_markdown(made_report()) == render_markdown(made_report())
     assert render_markdown(made_report()).endswith("</sub>\n")
+
+
+def test_tables_do_not_depend_on_what_else_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def widths(text: str) -> int:
+        return sum({"W": 2, "F": 2}.get(unicodedata.east_asian_width(c), int(c != "\u0301")) for c in text)
+
+    rows = [["中文", "1"], ["x\u0301", "2"], ["a", "±3 ↑"]]
+    without = grid(["a", "b"], rows, [False, True])
+    monkeypatch.setattr(tabulate, "wcwidth", SimpleNamespace(wcswidth=widths), raising=False)
+    monkeypatch.setattr(tabulate, "WIDE_CHARS_MODE", True)
+    assert grid(["a", "b"], rows, [False, True]) == without
+    assert grid(["a", "b"], rows[2:], [False, True]).splitlines()[2] == "| a | ±3 ↑ |".replace("a |", "a   |")
 
 
 def test_a_table_without_columns_or_rows() -> None:
