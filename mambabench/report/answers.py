@@ -26,7 +26,7 @@ from mambabench.report.format import (
     whole,
 )
 from mambabench.report.sections.comparison import OVERALL, without_earlier
-from mambabench.report.sections.doubts import NOTHING, grouped, where
+from mambabench.report.sections.doubts import NOTHING, grouped, what, where
 from mambabench.report.sections.layout import earlier_checkpoints
 from mambabench.report.sections.longcontext import MEAN
 from mambabench.tables.compare.format import amount, interval, p_words, signed
@@ -40,7 +40,6 @@ _RESULTS: Final = (
     "speed",
     "conversation",
 )
-_MOST_SERIES: Final = 2
 _MOST_TASKS: Final = 3
 _MOST_NAMED: Final = 3
 _LONGEST_DOUBT: Final = 240
@@ -266,8 +265,8 @@ def _steps(rows: Rows) -> list[str]:
     by: dict[str, list[Row]] = {}
     for row in rows("steps"):
         by.setdefault(row["series"], []).append(row)
-    said = []
-    for series, own in list(by.items())[:_MOST_SERIES]:
+    said: dict[str, list[str]] = {}
+    for series, own in by.items():
         tasks = unique(row["task"] for row in own if row["headline"] or row["task"] == OVERALL)
         if not tasks:
             continue
@@ -278,13 +277,16 @@ def _steps(rows: Rows) -> list[str]:
         if best is None or len(line) < 2:
             continue
         what = "on average over tasks" if task == OVERALL else f"in {_measure(best)}"
-        value = _with_interval(best)
         n = sum(bool(row["contender"]) for row in line)
-        luck = f", and {n:,} of {plural(len(line), 'step')} may be as good" if n > 1 else ""
-        said.append(f"The best step of {series} {what} is {whole(best['step'])} with {value}{luck}.")
-    if len(by) > _MOST_SERIES:
-        said.append(f"Best steps of {plural(len(by) - _MOST_SERIES, 'more training')} are in the table.")
-    return said
+        luck = f", {n:,} of {plural(len(line), 'step')} may be as good" if n > 1 else ""
+        found = f"{series} {whole(best['step'])} with {_with_interval(best)}{luck}"
+        said.setdefault(what, []).append(found)
+    return [f"Best training step {what}: {_first(found)}." for what, found in said.items()]
+
+
+def _first(found: Sequence[str]) -> str:
+    more = [f"{len(found) - _MOST_NAMED:,} more"] if len(found) > _MOST_NAMED else []
+    return "; ".join([*found[:_MOST_NAMED], *more])
 
 
 def _recall(rows: Rows) -> list[str]:
@@ -358,17 +360,15 @@ def _doubt(rows: Rows) -> Words:
     counts = [
         f"{len(groups):,} {say}"
         for groups, say in (
-            (wrong, "about figures that are missing or unusable"),
-            (doubts, "about what may mislead"),
+            (wrong, "on figures that are missing or unusable"),
+            (doubts, "on what may mislead"),
             (notes, "worth knowing"),
         )
         if groups
     ]
-    n = len(wrong) + len(doubts) + len(notes)
     of = where(worst)
-    text = shortened((worst[0]["text"] or worst[0]["about"] or "").rstrip("."), _LONGEST_DOUBT)
+    text = shortened(what(worst[0]).rstrip("."), _LONGEST_DOUBT)
     first = f"{of}: {text}" if of and of not in text else text
-    head = f"{plural(n, 'warning')} below, {listed(counts)}" if n > 1 else "One warning"
-    return Words(
-        (f"{head}{', first' if n > 1 else ''}: {first}.",), "bad" if wrong else "doubt" if doubts else "faint"
-    )
+    n = len(wrong) + len(doubts) + len(notes)
+    head = f"Warnings: {listed(counts)}; the first: " if n > 1 else "One warning: "
+    return Words((f"{head}{first}.",), "bad" if wrong else "doubt" if doubts else "faint")

@@ -112,8 +112,7 @@ def test_best_steps_tell_how_many_may_be_as_good() -> None:
     made = steps(["ft"], (0, 10, 20, 30), ["piqa"])
     text = said(made | scores(["ft@30"], ["piqa"]))
     assert text[2] == (
-        "The best step of ft in piqa acc is 20 with 37.5% (95% 35.5 to 39.5), and 3 of 4 steps may be as "
-        "good."
+        "Best training step in piqa acc: ft 20 with 37.5% (95% 35.5 to 39.5), 3 of 4 steps may be as good."
     )
 
 
@@ -167,8 +166,8 @@ def test_a_conversation_and_a_text_alone_have_answers() -> None:
 def test_doubts_come_last_the_worst_first() -> None:
     made = made_runs(["a", "b"]) | scores(["a"], ["piqa"])
     assert said(made)[-1] == (
-        "3 warnings below, 1 about figures that are missing or unusable, 1 about what may mislead and 1 "
-        "worth knowing, first: broken: The run cannot be read."
+        "Warnings: 1 on figures that are missing or unusable, 1 on what may mislead and 1 worth knowing; the "
+        "first: broken: The run cannot be read."
     )
     assert answers(rows_of(made))[-1].tone == "bad"
     assert said(scores(["a"], ["piqa"]))[-1] == "No run failed, was cut short or carries a warning."

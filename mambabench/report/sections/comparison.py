@@ -5,6 +5,7 @@ section = comparison_section(Rows(runs))
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -20,6 +21,7 @@ _MOST_FURTHER: Final = 30
 """Rows of a table of measures other than the tasks' first."""
 _TONES: Final[dict[str, Tone]] = {"better": "good", "worse": "bad", "not tested": "faint"}
 _SHORT: Final = {"pt": " pt", "%": "%", "bits/byte": " bits/byte", "nats": " nats"}
+_IN_HEADS: Final = {"pt": "points"}
 _FURTHER: Final = {
     "further metrics": "Further metrics",
     "log-likelihoods": "Log-likelihood of the right answers",
@@ -75,33 +77,34 @@ def without_earlier(rows: Rows) -> list[Row]:
 
 def _long(key: str, title: str, found: list[Row], candidates: Sequence[str]) -> Table:
     """Return a table with a row for each measure and candidate."""
-    units = unique(row["effect_unit"] or "" for row in found)
+    counts = Counter(row["effect_unit"] or "" for row in found)
+    usual = max(counts, key=lambda unit: counts[unit])
     columns = [
         Column("task"),
         Column("metric"),
         Column("model"),
-        Column("items", numeric=True, note="compared"),
         Column(found[0]["baseline"], numeric=True),
         Column(candidates[0] if len(candidates) == 1 else "value", numeric=True),
-        Column("difference [95%]", units[0] if len(units) == 1 else "", numeric=True),
-        Column("won/lost", numeric=True, note="items that only the one or only the other has right"),
-        Column("p adjusted", numeric=True),
+        Column("difference [95%]", _IN_HEADS.get(usual, usual), numeric=True),
         Column("verdict"),
+        Column("p adjusted", numeric=True),
+        Column("won/lost", numeric=True, note="items that only the one or only the other has right"),
+        Column("items", numeric=True, note="compared"),
     ]
     order = {task: i for i, task in enumerate(unique(_task(row) for row in found))}
     lines = sorted(found, key=lambda row: (row["task"] == OVERALL, order[_task(row)]))
     body = [
         [
             Cell(_task(row)),
-            Cell(row["measure"] or ""),
+            Cell("accuracies" if row["task"] == OVERALL else row["measure"] or ""),
             Cell(row["candidate"] if len(candidates) > 1 else ""),
-            integer(row["n_items"]),
             _plain(row["baseline_value"], row["unit"]),
             _plain(row["candidate_value"], row["unit"]),
-            _difference(row, with_unit=len(units) > 1),
-            _won_lost(row),
-            _p(row),
+            _difference(row, with_unit=(row["effect_unit"] or "") != usual),
             _verdict(row),
+            _p(row),
+            _won_lost(row),
+            integer(row["n_items"]),
         ]
         for row in lines
     ]

@@ -42,9 +42,19 @@ def grouped(found: list[Row]) -> list[list[Row]]:
     """Return warnings that say the same together, kinds in the order of their first one."""
     by: dict[tuple[str, str, str], list[Row]] = {}
     for row in found:
-        by.setdefault((row["about"] or "", row["text"] or "", row["advice"] or ""), []).append(row)
+        by.setdefault((row["about"] or "", what(row), row["advice"] or ""), []).append(row)
     kinds = unique(row["about"] or "" for row in found)
     return sorted(by.values(), key=lambda rows: kinds.index(rows[0]["about"] or ""))
+
+
+def what(row: Row) -> str:
+    """Return what a warning says, without the name of what it is about in front."""
+    text: str = row["text"] or row["about"] or ""
+    for name in (row["label"], row["run"]):
+        if name and text.startswith(f"{name}: "):
+            text = text.removeprefix(f"{name}: ")
+            return text[:1].upper() + text[1:]
+    return text
 
 
 def where(rows: list[Row]) -> str:
@@ -70,7 +80,7 @@ def _table(severity: str, heading: str, tone: Tone, found: list[Row]) -> Table:
         [
             Cell(group[0]["about"] or "", tone=tone),
             Cell(where(group)),
-            Cell(shortened(group[0]["text"] or "", _LONGEST)),
+            Cell(shortened(what(group[0]), _LONGEST)),
             Cell(shortened(group[0]["advice"] or "", _LONGEST)),
         ]
         for group in kept

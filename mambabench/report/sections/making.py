@@ -5,7 +5,7 @@ section = making_section(Rows(runs))
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from mambabench.report.document import EMPTY, Block, Cell, Code, Column, Section, Table, Tone
@@ -17,6 +17,9 @@ _STATES: Final[dict[str, Tone]] = {
     "unreadable": "bad",
 }  # fmt: skip
 _LETTERS_OF_DIGEST: Final = 12
+_SAME_OF_RUNS: Final = frozenset(("mambabench", "torch", "transformers", "lm-eval", "device"))
+_SAME_OF_MODELS: Final = frozenset(("weights", "dtype", "device", "run by", "scan or attention", "tokenizer"))
+"""Columns that are left out where they say the same of every row."""
 
 
 def making_section(rows: Rows) -> Section:
@@ -63,7 +66,8 @@ def _runs(runs: Sequence[Row]) -> Table:
             notes.append(f"{said}: {values[0]}.")
         elif values:
             notes.append(f"{said}s: {'; '.join(values[:4])}{' and more' if len(values) > 4 else ''}.")
-    return table("runs", plural(len(runs), "run"), "runs", columns, body, notes)
+    columns, body, alike = _apart(columns, body, _SAME_OF_RUNS)
+    return table("runs", plural(len(runs), "run"), "runs", columns, body, [*alike, *notes])
 
 
 def _checkpoints(checkpoints: Sequence[Row]) -> Table:
@@ -78,7 +82,26 @@ def _checkpoints(checkpoints: Sequence[Row]) -> Table:
     for row in checkpoints:
         by.setdefault(tuple(_checkpoint(row)))
     shown, notes = first_rows(list(by), "checkpoints", "model")
-    return table("checkpoints", "Models as they were loaded", "checkpoints", columns, shown, notes)
+    columns, lines, alike = _apart(columns, shown, _SAME_OF_MODELS)
+    return table(
+        "checkpoints", "Models as they were loaded", "checkpoints", columns, lines, [*alike, *notes]
+    )  # fmt: skip
+
+
+def _apart(
+    columns: Sequence[Column], rows: Sequence[Sequence[Cell]], names: Collection[str]
+) -> tuple[list[Column], list[list[Cell]], list[str]]:
+    """Take out columns that say the same of every row, and say it once."""
+    said = []
+    kept = []
+    for j, column in enumerate(columns):
+        values = {row[j].text for row in rows}
+        if column.title in names and len(rows) > 1 and len(values) == 1 and "" not in values:
+            said.append(f"{column.title} {values.pop()}")
+        else:
+            kept.append(j)
+    notes = [f"All: {', '.join(said)}."] if said else []
+    return [columns[j] for j in kept], [[row[j] for j in kept] for row in rows], notes
 
 
 def _checkpoint(row: Row) -> list[Cell]:

@@ -162,7 +162,7 @@ def _limits(row: Row, marks: dict[str, str]) -> Cell:
     flags = _flags(row)
     if not flags:
         return EMPTY
-    return Cell(f"[{','.join(marks[flag] for flag in flags)}]", (), "doubt", "; ".join(flags))
+    return Cell(f"[{','.join(marks[flag] for flag in flags)}]", (), "doubt")
 
 
 def _grids(kind: str, found: list[Row]) -> list[Table]:
