@@ -26,7 +26,7 @@ def render() -> str:
         "Written by `python tools/help_texts.py` from the commands themselves.",
         "",
     ]
-    for args in ([], *([name] for name in COMMANDS)):
+    for args in ([], *_names()):
         shown = CliRunner().invoke(
             cli, [*args, "--help"], prog_name="mambabench", terminal_width=_WIDTH, max_content_width=_WIDTH
         )
@@ -35,10 +35,29 @@ def render() -> str:
     return "\n".join(parts)
 
 
+def _names() -> list[list[str]]:
+    """Return the words that name each command, those of a group within it after the group."""
+    found = []
+    context = click.Context(cli)
+    for name in COMMANDS:
+        found.append([name])
+        command = cli.get_command(context, name)
+        if isinstance(command, click.Group):
+            found += [[name, inner] for inner in command.list_commands(context)]
+    return found
+
+
+def _command(names: list[str]) -> click.Command | None:
+    command: click.Command | None = cli
+    for name in names:
+        assert isinstance(command, click.Group)
+        command = command.get_command(click.Context(command), name)
+    return command
+
+
 def without_examples() -> list[str]:
     """Return the commands whose help shows no example."""
-    context = click.Context(cli)
-    commands = {name: cli.get_command(context, name) for name in COMMANDS}
+    commands = {" ".join(names): _command(names) for names in _names()}
     return [n for n, c in commands.items() if c is None or f"mambabench {n}" not in (c.epilog or "")]
 
 
