@@ -34,6 +34,9 @@ ON_CELL_DARK: Final = "#010101"
 """Numbers and lines upon the cells of a map."""
 
 
+_DARKEST: Final = 11
+
+
 def tint(colour: str, share: float) -> str:
     """Return a colour mixed with white: 0 leaves it, 1 is white.
 
@@ -46,10 +49,12 @@ def tint(colour: str, share: float) -> str:
 def darkened(colour: str) -> str:
     """Return a colour of data as words have it: darker, since letters are thin.
 
-    >>> darkened("#d55e00")
-    '#914000'
+    Never black itself, which an SVG leaves out as what words are anyway.
+
+    >>> darkened("#d55e00"), darkened("#000000")
+    ('#91400b', '#0b0b0b')
     """
-    return _of_parts(p * 0.68 for p in _parts(colour))
+    return _of_parts(max(_DARKEST, p * 0.68) for p in _parts(colour))
 
 
 def _parts(colour: str) -> list[int]:
@@ -70,6 +75,7 @@ ON_DARK: Final[Mapping[str, str]] = {
     PAPER: "#171717",
     COLOURS[-1]: "#f5f5f5",
     **{darkened(colour): tint(colour, 0.4) for colour in COLOURS[:-1]},
+    darkened(COLOURS[-1]): "#f5f5f5",
     COLOURS[0]: "#2f95d0",
 }
 """By the colour of a figure on white: what to put in its place on a dark ground."""

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 MOST_WAYS: Final = 3
 _MOST_FRONTS: Final = 3
 _COUNT: Final = r"\d(?:[\d,]*\d)?k?"
-_PROMPT: Final = re.compile(rf"\bprompts?(?: of)? {_COUNT}(?: tokens)?|\b{_COUNT}(?:[ -]tokens?)? prompts?\b")
+_PROMPT: Final = re.compile(
+    rf"\bprompts?(?: of)? {_COUNT}(?: tokens)?|\b{_COUNT}(?:[ -]tokens?)? prompts?(?: tokens)?\b"
+)
 
 
 @dataclass(frozen=True)
@@ -159,8 +161,12 @@ def undrawn(frame: pd.DataFrame) -> Iterator[str]:
         for label in dict.fromkeys(frame["label"]) if lengths else ():
             missing = [length for length in lengths if (label, length) not in drawn]
             if missing:
-                where = "" if len(missing) == len(lengths) else f" at {', '.join(f'{n:,}' for n in missing)}"
-                yield f"{label}: no {cost.words}{where}, so not drawn there."
+                where = (
+                    ""
+                    if len(missing) == len(lengths)
+                    else f" at {', '.join(f'{n:,}' for n in missing)} tokens"
+                )
+                yield f"{label}: no {cost.title.lower()}{where}, so not drawn there."
 
 
 def way_of(setting: str, length_tokens: int) -> str:
