@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from mambabench.report.latex_text import inline
 
 if TYPE_CHECKING:
-    from mambabench.report.document import Cell, Column, Table
+    from mambabench.report.document import Cell, Table
 
 _LETTERS: Final = 104
 """That stand side by side on a page of the document, in the small letters of tables."""
@@ -36,6 +36,7 @@ _LONGEST_WORD: Final = 40
 _MOST_ROWS: Final = 34
 """Of a table that is kept on one page."""
 _EM_A_LETTER: Final = 0.5
+_NUMBER: Final = re.compile(r"([+-]?)([0-9]+)(?:\.([0-9]+))?")
 _SIZE: Final = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)([mb])(?![a-z0-9])", re.IGNORECASE)
 _NEXT_SIZE: Final = 1.28
 """From one group of sizes to the next: published tables put 790M and 1B together, 1B and 1.3B apart."""
@@ -49,22 +50,28 @@ class _Laid:
     widths_letters: tuple[int | None, ...]
     """Of columns whose texts are broken into lines; None of the others."""
     scaled: bool
+    decimals: tuple[str, ...] = ()
+    """Digits of columns that are aligned at the decimal point, as siunitx's `table-format`; empty of others,
+    and where none is."""
 
 
-def latex_table(table: Table, *, place: str = "t") -> str:
+def latex_table(table: Table, *, place: str = "t", siunitx: bool = False) -> str:
     r"""Return a table as LaTeX.
 
     Args:
         table: of any size and content.
         place: of the float; `H` needs the package float.
+        siunitx: whether columns of plain numbers are aligned at the decimal point, which needs the package
+            siunitx from version 3 on.
 
     Returns:
         One `table`, several where it is split, or a `longtable`; with a caption and the label `tab:KEY`.
     """
-    laid = list(_laid_out(table))
-    return "\n".join(
-        _written(one, place, f"{table.key}-{i}" if i else table.key, i) for i, one in enumerate(laid)
-    )
+    written = []
+    for i, laid in enumerate(_laid_out(table)):
+        aligned = replace(laid, decimals=_decimals(laid)) if siunitx else laid
+        written.append(_written(aligned, place, f"{table.key}-part-{i + 1}" if i else table.key, i))
+    return "\n".join(written)
 
 
 def _laid_out(table: Table) -> Iterator[_Laid]:
@@ -140,7 +147,7 @@ def _written(laid: _Laid, place: str, label: str, number: int) -> str:
     body = "\n\\midrule\n".join("\n".join(rows) for rows in groups)
     title = inline(table.title) + (", continued" if number else "")
     heading = f"\\caption{{{title}}}\\label{{tab:{label}}}"
-    form = "".join(map(_form, table.columns, laid.widths_letters))
+    form = "".join(_form(laid, j) for j in range(len(table.columns)))
     head = f"\\toprule\n{_head(laid)}\n\\midrule"
     below = _below(table, notes)
     if len(table.rows) > _MOST_ROWS or any(laid.widths_letters):
@@ -154,7 +161,24 @@ def _written(laid: _Laid, place: str, label: str, number: int) -> str:
     return f"\\begin{{table}}[{place}]\n\\centering\\small\n{heading}\n{tabular}\n{below}\\end{{table}}\n"
 
 
-def _form(column: Column, width: int | None) -> str:
+def _decimals(laid: _Laid) -> tuple[str, ...]:
+    found = []
+    for j, column in enumerate(laid.table.columns):
+        numbers = [_NUMBER.fullmatch(row[j].text) for row in laid.table.rows]
+        known = [number for number in numbers if number is not None]
+        if not column.numeric or laid.widths_letters[j] is not None or not known:
+            found.append("")
+            continue
+        sign = "-" if any(number[1] for number in known) else ""
+        before, after = (max(len(number[i] or "") for number in known) for i in (2, 3))
+        found.append(f"{sign}{before}.{after}" if after else f"{sign}{before}")
+    return tuple(found)
+
+
+def _form(laid: _Laid, j: int) -> str:
+    column, width = laid.table.columns[j], laid.widths_letters[j]
+    if laid.decimals and laid.decimals[j]:
+        return f"S[table-format={laid.decimals[j]},mode=text,reset-text-series=false]"
     if width is not None:
         side = "raggedleft" if column.numeric else "raggedright"
         return f">{{\\{side}\\arraybackslash}}p{{{_EM_A_LETTER * width:g}em}}"
@@ -167,6 +191,8 @@ def _head(laid: _Laid) -> str:
     rows = [[inline(c.title, longest_word=_longest(w)) for c, w in zip(columns, widths, strict=True)]]
     if any(column.unit for column in columns):
         rows.append([inline(column.unit) for column in columns])
+    if laid.decimals:
+        rows = [[f"{{{t}}}" if d else t for t, d in zip(row, laid.decimals, strict=True)] for row in rows]
     return "\n".join(f"{' & '.join(row)} \\\\" for row in rows)
 
 
@@ -179,11 +205,14 @@ def _row(laid: _Laid, row: Sequence[Cell], notes: dict[str, int], best: frozense
     cells = []
     for j, cell in enumerate(row):
         text = inline(cell.text, longest_word=_longest(laid.widths_letters[j]))
-        if j in best:
-            text = f"\\textbf{{{text}}}"
-        if cell.note:
-            text += f"\\textsuperscript{{{notes.setdefault(cell.note, len(notes) + 1)}}}"
-        cells.append(text)
+        mark = f"\\textsuperscript{{{notes.setdefault(cell.note, len(notes) + 1)}}}" if cell.note else ""
+        if not laid.decimals or not laid.decimals[j]:
+            cells.append((f"\\textbf{{{text}}}" if j in best else text) + mark)
+        elif _NUMBER.fullmatch(cell.text):
+            # siunitx reads the number itself; what stands in braces it leaves alone.
+            cells.append(("\\bfseries " if j in best else "") + text + (f" {{{mark}}}" if mark else ""))
+        else:
+            cells.append(f"{{{text}{mark}}}")
     return f"{' & '.join(cells)} \\\\"
 
 

@@ -65,7 +65,7 @@ def check_structure(latex: str) -> None:
     for form, body in re.findall(
         r"\\begin\{(?:tabular|longtable)\}\{([^\n]*)\}\n(.*?)\\end\{", bare, re.DOTALL
     ):
-        n_columns = len(re.sub(r">\{[^}]*\}|\{[^}]*\}", "", form))
+        n_columns = len(re.sub(r">\{[^}]*\}|\{[^}]*\}|\[[^]]*\]", "", form))
         rows = [line for line in body.splitlines() if line.endswith(r" \\")]
         assert rows
         assert {row.count("&") for row in rows} == {n_columns - 1}
@@ -193,6 +193,44 @@ def test_nothing_is_bold_alone_or_without_a_direction_and_nan_never() -> None:
     assert made(math.inf, 2.0, unit="↓").count("textbf") == 1
     assert made(2.04, 2.0).count("textbf") == 2
     assert "midrule\nb" not in made(1.0, 2.0)
+
+
+ALIGNED = Table(
+    "t", "T", (Column("model"), Column("x_y", "acc ↑", numeric=True), Column("n", numeric=True)),
+    (
+        (Cell("a"), Cell("9.5", (9.5,)), Cell("1,000", (1000.0,))),
+        (Cell("b"), Cell("-10.25", (-10.25,), note="why"), Cell("7", (7.0,))),
+        (Cell("c"), Cell("failed 50%", note="why"), Cell("")),
+    ),
+    "scores", layout="paper",
+)  # fmt: skip
+
+
+def test_numbers_are_aligned_at_the_point_where_that_is_asked_for() -> None:
+    latex = latex_table(ALIGNED, siunitx=True)
+    check_structure(latex)
+    assert "lS[table-format=-2.2,mode=text,reset-text-series=false]S[table-format=1," in latex
+    for row in (
+        r"model & {x\_y} & {n} \\", r" & {acc \ensuremath{\uparrow}} & {} \\",
+        r"a & \bfseries 9.5 & {1,000} \\",
+        r"b & -10.25 {\textsuperscript{1}} & 7 \\", r"c & {failed 50\%\textsuperscript{1}} & {} \\",
+    ):  # fmt: skip
+        assert row in latex.splitlines()
+    assert "S[" not in latex_table(ALIGNED)
+    assert "S[" not in latex_table(TABLES["p{"], siunitx=True).replace("S[table-format=1.1,", "")
+
+
+@needs_tex
+@pytest.mark.skipif(shutil.which("kpsewhich") is None, reason="no kpsewhich here")
+def test_aligned_numbers_compile(tmp_path: Path) -> None:
+    if subprocess.run(["kpsewhich", "siunitx.sty"], capture_output=True).returncode != 0:
+        pytest.skip("no siunitx here")
+    document = render_latex(made_report()).replace(
+        "\\begin{document}", "\\usepackage{siunitx}\n\\begin{document}"
+    )
+    tables = latex_table(ALIGNED, siunitx=True) + latex_table(scores(), siunitx=True)
+    log = compiled(tmp_path, document.replace("\\end{document}", tables + "\n\\end{document}"))
+    assert "Package siunitx Warning" not in log
 
 
 def test_notes_stand_below_with_their_marks() -> None:
