@@ -181,6 +181,8 @@ function makeBrowser(block) {
   block.classList.add("live");
   block.append(controls, upper, list, lower);
   showTask();
+  const whenIdle = window.requestIdleCallback || setTimeout;
+  for (const one of tasks) whenIdle(() => one.prepare());
 }
 
 for (const block of document.querySelectorAll(".items")) makeBrowser(block);

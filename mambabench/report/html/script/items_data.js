@@ -37,12 +37,16 @@ class Task {
     return found;
   }
 
+  /** Read the data and make their texts ready to be searched, before either is asked for. */
+  prepare() {
+    if (this.lowered !== null) return;
+    this.lowered = this.data.items.map((item) =>
+      `${item[NUMBER]} ${this.data.members[item[MEMBER]]} ${item[TEXTS].join("\n")}`.toLowerCase());
+  }
+
   /** Items with an outcome (any if empty) whose texts hold all words, in order. */
   chosen(model, against, outcome, words) {
-    if (words.length && this.lowered === null) {
-      this.lowered = this.data.items.map((item) =>
-        `${item[NUMBER]} ${this.data.members[item[MEMBER]]} ${item[TEXTS].join("\n")}`.toLowerCase());
-    }
+    if (words.length) this.prepare();
     return this.data.items.filter((item, i) =>
       (!outcome || this.outcome(item, model, against) === outcome)
       && words.every((word) => this.lowered[i].includes(word)));
