@@ -1,19 +1,24 @@
 """Names that tell models of several runs apart.
 
 A model keeps its name. Where two runs hold the same figure of a name, such as the same task or the same point
-of a sweep, each gets its run's name as well, for a table must not show two values under one.
+of a sweep, each gets its run's as well, for a table must not show two values under one: the digits that a
+run's name ends in as long as no other's does, else all of it.
 
-    labels_of(runs)["zeroshot-smoke-mamba-tiny-75c8b06c"]["mamba-tiny"]
+    labels_of(runs)["zeroshot-smoke-mamba-tiny-75c8b06c"]["mamba-tiny"]     # "mamba-tiny (75c8b06c)"
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from mambabench.frames.load import LoadedRun
+
+_DIGITS: Final = re.compile(r"-([0-9a-f]{8})")
+"""What a run's directory is named by at its end: the beginning of its identity."""
 
 
 def labels_of(runs: Sequence[LoadedRun]) -> dict[str, dict[str, str]]:
@@ -27,19 +32,27 @@ def labels_of(runs: Sequence[LoadedRun]) -> dict[str, dict[str, str]]:
         (model, figure) for mine in figures.values() for model in mine for figure in mine[model]
     )
     taken = {model for mine in figures.values() for model in mine}
+    short = _short([run.name for run in runs])
     labels: dict[str, dict[str, str]] = {}
     for run, mine in figures.items():
         labels[run] = {}
         for model, held in mine.items():
             label = model
             if any(holders[model, figure] > 1 for figure in held):
-                number, label = 1, f"{model} ({run})"
+                number, label = 1, f"{model} ({short[run]})"
                 while label in taken:
                     number += 1
-                    label = f"{model} ({run}~{number})"
+                    label = f"{model} ({short[run]}~{number})"
                 taken.add(label)
             labels[run][model] = label
     return labels
+
+
+def _short(names: Sequence[str]) -> dict[str, str]:
+    """Return what tells each run from the others, by its name."""
+    digits = {name: m[1] for name in names if (m := _DIGITS.fullmatch(name[-9:]))}
+    counted = Counter(digits.values())
+    return {name: digits[name] if counted[digits.get(name, "")] == 1 else name for name in names}
 
 
 def _figures(run: LoadedRun) -> dict[str, set[Hashable]]:

@@ -78,3 +78,19 @@ def test_what_was_not_computed_yet_has_a_label_of_its_own(tmp_path: Path) -> Non
     next((again / "cells").glob("*.json")).unlink()
     labels = {run.path: run.label("m") for run in mambabench.load_runs(first, again).runs}
     assert len(set(labels.values())) == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("smoke-0a1b2c3d", "mine-99ffee00"), ("0a1b2c3d", "99ffee00")),
+        (("smoke-0a1b2c3d", "copied-0a1b2c3d"), ("smoke-0a1b2c3d", "copied-0a1b2c3d")),
+        (("smoke-0a1b2c3d", "renamed"), ("0a1b2c3d", "renamed")),
+        (("smoke-0a1b2c3g", "smoke-00a1b2c3d"), ("smoke-0a1b2c3g", "smoke-00a1b2c3d")),
+    ],
+)
+def test_a_label_has_no_more_of_the_run_than_tells_it(
+    names: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    labels = labels_of([scores(name, {"a": {"piqa"}}) for name in names])
+    assert tuple(labels[name]["a"] for name in names) == tuple(f"a ({short})" for short in expected)
