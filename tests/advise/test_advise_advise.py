@@ -173,6 +173,7 @@ def test_the_higher_recall_is_chosen_and_speed_decides_where_recall_cannot() -> 
     alike = chosen((60, 68, 72), (60, 65, 70), recall_percent=50.0)
     assert alike.chosen is not None
     assert alike.chosen.label == "fast"
+    assert [c.label for c in alike.candidates] == ["fast", "slow"]
     assert (
         "slow (eager arm, float32, cpu) fits too and is behind in speed; recall cannot tell them apart."
         in alike.answer

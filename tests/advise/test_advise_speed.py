@@ -148,3 +148,18 @@ def test_of_two_runs_at_one_point_the_worse_is_believed() -> None:
 
 def test_histories_of_conversations_are_no_prompts() -> None:
     assert rows_of(timed("m", 1000, 10, kind="conversation")) == []
+
+
+def test_of_two_runs_around_a_wish_the_worse_is_believed() -> None:
+    rows = [
+        timed("m", n, 64, run=run, ttft_s=(None, value, None))
+        for run, values in (("sweep", (0.4, 0.2)), ("other", (0.1, 0.7)))
+        for n, value in zip((1000, 2000), values, strict=True)
+    ]
+    for ordered in (rows, rows[::-1]):
+        figure = figure_at(rows_of(*ordered), "ttft_s", Wish(1500, 64)).figure
+        assert figure is not None
+        assert (figure.low, figure.high) == (0.1, 0.7)
+    own = figure_at(rows_of(*rows[:2]), "ttft_s", Wish(1500, 64)).figure
+    assert own is not None
+    assert (own.low, own.high) == (0.2, 0.4)
