@@ -145,9 +145,14 @@ def _behind(choice: Choice, wish: Wish) -> tuple[str, ...]:
 def _rest(candidates: Sequence[Candidate]) -> tuple[str, ...]:
     n_unknown = sum(c.state == "unknown" for c in candidates)
     n_broken = sum(c.state == "broken" for c in candidates)
-    parts = [f"{n_broken} of {len(candidates)} do not fit"] if n_broken else []
-    parts += [f"of {n_unknown} it is not known"] if n_unknown else []
-    return (f"{' and '.join(parts).capitalize()}.",) if parts else ()
+    ways = plural(len(candidates), "candidate")
+    parts = [f"{n_broken} of {ways} {'does' if n_broken == 1 else 'do'} not fit"] if n_broken else []
+    of = "" if parts else f" of {ways}"
+    parts += (
+        [f"whether {n_unknown}{of} {'fits' if n_unknown == 1 else 'fit'} is not known"] if n_unknown else []
+    )
+    said = ", and ".join(parts)
+    return (f"{said[0].upper()}{said[1:]}.",) if said else ()
 
 
 def _none(candidates: Sequence[Candidate], wish: Wish) -> tuple[str, ...]:

@@ -192,6 +192,14 @@ def test_what_fits_without_doubt_goes_before_what_is_faster() -> None:
     assert advice.to_measure == ()
 
 
+def test_the_second_sentence_counts_what_is_left() -> None:
+    rows = [timed("m", 1000, 100), timed("n", 500, 100), failed("o", "oom", 10, 10)]
+    advice = advise(frames(speed=rows), FACTS, Wish(1000, 100))
+    assert advice.answer[1] == "1 of 3 candidates does not fit, and whether 1 fits is not known."
+    two = advise(frames(speed=rows[:2]), FACTS, Wish(1000, 100))
+    assert two.answer[1] == "Whether 1 of 2 candidates fits is not known."
+
+
 def test_a_length_past_the_training_is_a_doubt_unless_recall_was_measured() -> None:
     rows = [timed("m", 1000, 100, training_length_tokens=1099)]
     advice = advise(frames(speed=rows), FACTS, Wish(1000, 100))
