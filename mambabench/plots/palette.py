@@ -76,6 +76,8 @@ ON_DARK: Final[Mapping[str, str]] = {
     COLOURS[-1]: "#f5f5f5",
     **{darkened(colour): tint(colour, 0.4) for colour in COLOURS[:-1]},
     darkened(COLOURS[-1]): "#f5f5f5",
-    COLOURS[0]: "#2f95d0",
+    # The two blues stay apart where the darker one has to be lighter.
+    COLOURS[0]: "#2a86c8",
+    COLOURS[5]: "#8fd0f5",
 }
 """By the colour of a figure on white: what to put in its place on a dark ground."""
