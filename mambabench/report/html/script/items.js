@@ -35,7 +35,7 @@ function answerRow(data, item, model, words) {
   if (right === "0") answer.append(" ", make("span", { className: "bad" }, "✗ wrong"));
   const nats = item[NATS] && item[NATS][model];
   if (nats !== null && nats !== undefined) {
-    const text = typeof nats === "number" ? nats.toFixed(2) : nats;
+    const text = typeof nats === "number" ? nats.toFixed(2).replace(/^-(0\.00)$/, "$1") : nats;
     answer.append(" ", make("span", { className: "nats", title: "log-likelihood of the right answer" }, `${text} nats`));
   }
   return make("div", {}, make("dt", {}, data.models[model]), answer);
