@@ -29,6 +29,7 @@ from mambabench.report.sections.comparison import OVERALL, without_earlier
 from mambabench.report.sections.doubts import NOTHING, grouped, what, where
 from mambabench.report.sections.layout import earlier_checkpoints
 from mambabench.report.sections.longcontext import MEAN
+from mambabench.report.sections.scores import is_partial
 from mambabench.tables.compare.format import amount, interval, p_words, signed
 
 _RESULTS: Final = (
@@ -109,7 +110,8 @@ def _one(label: str, scores: Sequence[Row], means: Sequence[Row]) -> list[str]:
     if means:
         row = means[0]
         n = plural(row["n_tasks"], "task")
-        return [f"{label} has an average accuracy of {rounded(row['value'], '%')}% over {n}."]
+        part = ", of which not all items were scored" if any(is_partial(row) for row in scores) else ""
+        return [f"{label} has an average accuracy of {rounded(row['value'], '%')}% over {n}{part}."]
     known = [row for row in scores if row["headline"] and row["value"] is not None]
     if not known:
         return [f"{label} was evaluated, and no task has a value."]

@@ -57,6 +57,14 @@ _SECTIONS: Final = {
 """Section of a figure, by what it shows; all others are of sweeps."""
 MOST_PICTURES: Final = 12
 """Of a section; the command draws all of them with `--figures`."""
+MOST_OF_A_RUN: Final = 3
+"""Of a section that has figures of several runs."""
+_TELLING: Final = {
+    "latency": ("ttft", "itl-depth", "peak-memory"),
+    "throughput": ("decode-tokens-per-s", "peak-memory"),
+    "memory": ("peak-memory", "state-bytes"),
+}
+"""Figures of sweeps that tell most."""
 
 
 def build_report(
@@ -82,7 +90,7 @@ def build_report(
     rows, problem = Rows(runs), runs.comparison_problem
     found = sections_of(rows, problem)
     told("drawing figures")
-    sections = _with_pictures(found, _pictures(runs, told))
+    sections = _with_pictures(found, *_pictures(runs, told))
     told("laying out items")
     sections += [*_items(runs, most_items, items=items), doubts_section(rows), making_section(rows)]
     return Report(
@@ -132,23 +140,34 @@ class Drawn:
         return self._draw() if first is None else first
 
 
-def _pictures(runs: Runs, told: Callable[[str], None]) -> dict[str, list[Picture]]:
-    """Draw what each section has room for: of each run its first figures, which tell most."""
+def _pictures(runs: Runs, told: Callable[[str], None]) -> tuple[dict[str, list[Picture]], dict[str, int]]:
+    """Draw what each section has room for: of each run the figures that tell most; count the others."""
     from mambabench.plots.report import drawings_of
 
+    kinds = {run.name: run.manifest.kind for run in runs.runs if run.manifest is not None}
     by: dict[str, list[Drawing]] = {}
     for drawing in drawings_of(runs):
         by.setdefault(_section_of(drawing.figure), []).append(drawing)
-    found = {}
+    found: dict[str, list[Picture]] = {}
+    left: dict[str, int] = {}
     for section, drawings in by.items():
         ranks: dict[str, int] = {}
         order = []
-        for i, drawing in enumerate(drawings):
+        for i, drawing in sorted(
+            enumerate(drawings), key=lambda one: _place(one[1].figure, kinds.get(one[1].run))
+        ):
             ranks[drawing.run] = ranks.get(drawing.run, 0) + 1
             order.append((ranks[drawing.run], i))
-        kept = sorted(i for _, i in sorted(order)[:MOST_PICTURES])
+        most = MOST_OF_A_RUN * len(ranks) if len(ranks) > 1 else MOST_PICTURES
+        kept = sorted(i for _, i in sorted(order)[: min(most, MOST_PICTURES)])
         found[section] = [_picture(drawings[i], told) for i in kept]
-    return found
+        left[section] = len(drawings) - len(kept)
+    return found, left
+
+
+def _place(figure: str, kind: str | None) -> int:
+    telling = _TELLING.get(kind or "", ())
+    return telling.index(figure) if figure in telling else len(telling)
 
 
 def _section_of(figure: str) -> str:
@@ -167,7 +186,7 @@ def _picture(drawing: Drawing, told: Callable[[str], None]) -> Picture:
 
 
 def _with_pictures(
-    sections: Mapping[str, Section], pictures: Mapping[str, Sequence[Picture]]
+    sections: Mapping[str, Section], pictures: Mapping[str, Sequence[Picture]], left: Mapping[str, int]
 ) -> list[Section]:
     """Put figures behind the first table of their section."""
     kept = []
@@ -177,7 +196,9 @@ def _with_pictures(
         if section is not None:
             first = next((i + 1 for i, b in enumerate(section.blocks) if isinstance(b, Table)), 0)
             blocks: tuple[Block, ...] = (*section.blocks[:first], *own, *section.blocks[first:])
-            kept.append(replace(section, blocks=blocks))
+            more = f"{plural(left[key], 'more figure')} drawn with --figures." if left.get(key) else ""
+            lead = " ".join(part for part in (section.lead, more) if part)
+            kept.append(replace(section, blocks=blocks, lead=lead))
     return kept
 
 

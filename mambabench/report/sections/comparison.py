@@ -7,12 +7,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from mambabench.report.document import EMPTY, Block, Cell, Column, Section, Table, Tone
 from mambabench.report.format import Row, Rows, harmless, integer, plural, unique
-from mambabench.report.sections.layout import MOST_PLAIN_COLUMNS, earlier_checkpoints, findings, grids, table
-from mambabench.tables.compare.format import interval, p_value, p_words, signed, value
+from mambabench.report.sections.layout import (
+    MOST_PLAIN_COLUMNS,
+    earlier_checkpoints,
+    findings,
+    first_rows,
+    grids,
+    table,
+)
+from mambabench.tables.compare.format import interval, p_value, signed, value
 
 OVERALL: Final = "overall"
 """Name of the mean over tasks among the tasks of frame contrasts."""
@@ -49,7 +57,7 @@ def comparison_section(rows: Rows, problem: str = "") -> Section | None:
     blocks: list[Block] = []
     few = len(candidates) <= _FEW_CANDIDATES
     if main:
-        blocks += [_long("comparison", title, main, candidates)] if few else _wide(title, main, candidates)
+        blocks += [_long("comparison", title, main, candidates)] if few else _apart(title, main, candidates)
     hidden = []
     for family, heading in _FURTHER.items():
         found = [row for row in contrasts if row["family"] == family and row not in main]
@@ -115,33 +123,49 @@ def _long(key: str, title: str, found: list[Row], candidates: Sequence[str]) -> 
     return table(key, title, "contrasts", columns, body, notes)
 
 
+def _apart(title: str, found: list[Row], candidates: Sequence[str]) -> list[Table]:
+    """Return the mean over tasks in full, and single tasks side by side."""
+    overall = [row for row in found if row["task"] == OVERALL]
+    tables = []
+    if overall:
+        shown, more = first_rows(overall, "contrasts", "model")
+        whole = _long("comparison", f"{title}: mean over tasks", shown, candidates)
+        tables.append(replace(whole, notes=(*whole.notes, *more)))
+    tasks = [row for row in found if row["task"] != OVERALL]
+    return tables + (_wide(f"{title}: single tasks", tasks, candidates) if tasks else [])
+
+
 def _wide(title: str, found: list[Row], candidates: Sequence[str]) -> list[Table]:
-    """Return tables with a row for each candidate and a column for each task, the mean over them first."""
+    """Return tables with a row for each candidate and a column for each task."""
     by = {(row["candidate"], (_task(row), row["measure"] or "")): row for row in found}
     heads: dict[_Measured, Row] = {}
-    for row in sorted(found, key=lambda row: row["task"] != OVERALL):
+    shown, more = first_rows(candidates, "contrasts", "model")
+    for row in found:
         heads.setdefault((_task(row), row["measure"] or ""), row)
     columns = [
         (
             Column(head[0], _unit_of(head, row), numeric=True),
-            _at(candidates, by, head),
+            _at(shown, by, head),
         )
         for head, row in heads.items()
     ]
     return grids(
-        "comparison",
+        "comparison-tasks",
         title,
         "contrasts",
         heads=[Column("model")],
-        names=[(Cell(name),) for name in candidates],
+        names=[(Cell(name),) for name in shown],
         columns=columns,
         most=MOST_PLAIN_COLUMNS,
-        notes=["Where no word follows, the two are not distinguishable. Intervals are in frame contrasts."],
+        notes=[
+            "Where no word follows, the two are not distinguishable. Intervals are in frame contrasts.",
+            *more,
+        ],
     )
 
 
 def _unit_of(head: _Measured, row: Row) -> str:
-    return ", ".join(part for part in ("" if row["task"] == OVERALL else head[1], row["effect_unit"]) if part)
+    return ", ".join(part for part in (head[1], row["effect_unit"]) if part)
 
 
 def _at(
@@ -155,18 +179,9 @@ def _at(
             return Cell("not tested", tone="faint")
         word = "" if row["verdict"] == "not distinguishable" else f" {row['verdict']}"
         text = signed(row["difference"], row["effect_unit"] or "", _width(row))
-        return Cell(f"{text}{word}", (row["difference"],), _TONES.get(row["verdict"], ""), _details(row))
+        return Cell(f"{text}{word}", (row["difference"],), _TONES.get(row["verdict"], ""))
 
     return cell
-
-
-def _details(row: Row) -> str:
-    parts = []
-    if ends := interval(row["interval_low"], row["interval_high"], row["effect_unit"] or ""):
-        parts.append(f"95% {ends}")
-    if row["p_adjusted"] is not None:
-        parts.append(f"adjusted {p_words(row['p_adjusted'])}")
-    return ", ".join([*parts, row["verdict"] or ""]).rstrip(", ")
 
 
 def _task(row: Row) -> str:

@@ -11,6 +11,7 @@ from mambabench.report.document import EMPTY, Block, Cell, Column, Section, Tabl
 from mambabench.report.format import Row, Rows, figure, plural, some, unique
 from mambabench.report.sections.layout import (
     FEW_MODELS,
+    MOST_COLUMNS,
     MOST_PLAIN_COLUMNS,
     MOST_ROWS,
     earlier_checkpoints,
@@ -163,12 +164,12 @@ def _overview(
         for head in heads
     ]
     if means:
-        columns.append(
-            (
-                Column("average", "% ↑", numeric=True, note="mean of the accuracies, one a task"),
-                lambda i: mean_cell(means.get(labels[i])),
-            )
+        average = (
+            Column("average", "% ↑", numeric=True, note="mean of the accuracies, one a task"),
+            lambda i: mean_cell(means.get(labels[i])),
         )
+        # Last as papers have it, unless that would be far to the right.
+        columns.insert(0 if len(columns) > MOST_COLUMNS else len(columns), average)
     n_tasks = unique(row["n_tasks"] for row in means.values())
     notes = more
     if len(n_tasks) > 1:
