@@ -59,7 +59,7 @@ def test_columns_are_sorted_by_their_figures(opened: Open) -> None:
     found = opened(render_html(report))
     header = found.page.locator("#table_values th").nth(1)
     assert header.get_attribute("aria-sort") is None
-    built = [f"row {i}" for i in range(7)] + ["none"]
+    built = ["row 0", "row 1", "none", *(f"row {i}" for i in range(2, 7))]
     assert names(found.page, "values") == built
     header.get_by_role("button").click()
     assert header.get_attribute("aria-sort") == "ascending"

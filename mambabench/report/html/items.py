@@ -104,9 +104,9 @@ def packed(item: Item, members: Mapping[str, int]) -> list[Any]:
     places = []
     for answer in item.answers:
         text = shown(answer.text)
-        if text and text not in texts[1:]:
+        if text and text not in texts:
             texts.append(text)
-        places.append(texts.index(text, 1) if text else -1)
+        places.append(texts.index(text) if text else -1)
     likelihoods = [_rounded(answer.log_likelihood) for answer in item.answers]
     return [
         item.doc_id,
