@@ -134,3 +134,35 @@ def test_equal_frames_give_equal_sections(made: Made, rows: Rows, sections: list
 def test_names_with_markup_are_passed_on_as_they_are() -> None:
     tables = _tables(_sections(rows_of(PARTS["nasty"])))
     assert any("<script>alert(1)</script> | & % $ _ #" in row[0].text for t in tables for row in t.rows)
+
+
+def test_a_comparison_on_one_task_names_it_once() -> None:
+    made = contrasts(["b", "c"], ["piqa"])
+    made["contrasts"] = [row for row in made["contrasts"] if row["task"] == "piqa"]
+    table = next(t for t in _tables(_sections(rows_of(made))) if t.key == "comparison")
+    assert table.title == "Differences from base: piqa, acc"
+    assert [column.title for column in table.columns][:3] == ["model", "base", "value"]
+
+
+def test_earlier_checkpoints_are_shown_by_step_alone() -> None:
+    labels = [f"ft@{step}" for step in (0, 10, 20)]
+    made = scores([*labels, "base"], ["piqa"]) | steps(["ft"], (0, 10, 20), ["piqa"])
+    tables = {table.key: table for table in _tables(_sections(rows_of(made)))}
+    assert [row[0].text for row in tables["zero-shot-overview"].rows] == ["ft@20", "base"]
+    assert [row[0].text for row in tables["steps-ft-1"].rows] == ["0", "10", "20"]
+    assert [row[1].text[-1] for row in tables["steps-ft-1"].rows] == ["~", "*", "~"]
+
+
+def test_models_with_few_tasks_in_common_have_tables_of_their_own() -> None:
+    one, other = scores(["a", "b"], ["x", "y", "z"]), scores(["c"], ["z", "u", "v", "w"])
+    made = {name: one[name] + other[name] for name in one}
+    tables = [t for t in _tables(_sections(rows_of(made))) if t.key.startswith("zero-shot")]
+    assert [t.key for t in tables] == ["zero-shot-overview-1", "zero-shot-1", "zero-shot-2"]
+
+
+def test_warnings_that_say_the_same_stand_once_the_worst_first() -> None:
+    made = made_runs(["a", "b", "c"])
+    tables = [t for t in _tables(_sections(rows_of(made))) if t.key.startswith("warnings")]
+    assert [t.key for t in tables] == ["warnings-wrong", "warnings-doubt", "warnings-note"]
+    (row,) = tables[1].rows
+    assert [cell.text for cell in row] == ["few items", "a, b and c", "Few items.", "Take more."]

@@ -116,6 +116,11 @@ def _long(key: str, title: str, found: list[Row], candidates: Sequence[str]) -> 
         ]
         for row in lines
     ]
+    if len(candidates) > 1 and len({(row["task"], row["measure"]) for row in found}) == 1:
+        columns, body = columns[2:], [cells[2:] for cells in body]
+        title = (
+            f"{title}: {_task(lines[0])}{'' if lines[0]['task'] == OVERALL else ', ' + lines[0]['measure']}"
+        )
     tests = unique(row["test"] or None for row in lines)
     notes = [f"Tests: {', '.join(tests)}."] if tests else []
     if any(row["paired"] is False for row in found):
@@ -129,7 +134,7 @@ def _apart(title: str, found: list[Row], candidates: Sequence[str]) -> list[Tabl
     tables = []
     if overall:
         shown, more = first_rows(overall, "contrasts", "model")
-        whole = _long("comparison", f"{title}: mean over tasks", shown, candidates)
+        whole = _long("comparison", title, shown, candidates)
         tables.append(replace(whole, notes=(*whole.notes, *more)))
     tasks = [row for row in found if row["task"] != OVERALL]
     return tables + (_wide(f"{title}: single tasks", tasks, candidates) if tasks else [])
