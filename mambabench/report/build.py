@@ -92,7 +92,8 @@ def build_report(
     told("drawing figures")
     sections = _with_pictures(found, *_pictures(runs, told))
     told("laying out items")
-    sections += [*_items(runs, most_items, items=items), doubts_section(rows), making_section(rows)]
+    # Items go on for pages and are looked up rather than read.
+    sections += [doubts_section(rows), making_section(rows), *_items(runs, most_items, items=items)]
     return Report(
         title=harmless(title) if title else _title(rows),
         subtitle=_subtitle(rows),

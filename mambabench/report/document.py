@@ -176,7 +176,7 @@ class Report:
     answers: tuple[Words, ...]
     """The answer, in three sentences as a rule; each with its tone."""
     sections: tuple[Section, ...]
-    """The tables and figures, then what could be wrong, then how it was made."""
+    """The tables and figures, what could be wrong, how it was made, and items to look through."""
     program: str
     """Name and version of what wrote it."""
 

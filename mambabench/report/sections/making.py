@@ -60,12 +60,10 @@ def _runs(runs: Sequence[Row]) -> Table:
         ]
         for row in shown
     ]  # fmt: skip
-    for name, said in (("host", "Machine"), ("git", "Commit of the working directory")):
+    for name, said in (("host", "Machine"), ("git", "Working directory at commit")):
         values = unique(row[name] or None for row in runs)
-        if len(values) == 1:
-            notes.append(f"{said}: {values[0]}.")
-        elif values:
-            notes.append(f"{said}s: {'; '.join(values[:4])}{' and more' if len(values) > 4 else ''}.")
+        if values:
+            notes.append(f"{said}: {'; '.join(values[:4])}{' and more' if len(values) > 4 else ''}.")
     columns, body, alike = _apart(columns, body, _SAME_OF_RUNS)
     return table("runs", plural(len(runs), "run"), "runs", columns, body, [*alike, *notes])
 
