@@ -50,7 +50,7 @@ def test_figures_of_stored_runs_are_in_their_frames(results: Path, report: Repor
 
 def test_a_report_has_the_sections_of_what_was_run(report: Report) -> None:
     keys = [section.key for section in report.sections]
-    assert keys == ["zero-shot", "comparison", "speed", "items", "doubts", "how-made"]
+    assert keys == ["zero-shot", "comparison", "speed", "doubts", "how-made", "items"]
     by = {section.key: section for section in report.sections}
     assert any(isinstance(block, Browser) for block in by["items"].blocks)
     commands = next(b for b in by["how-made"].blocks if isinstance(b, Code) and b.label == "Commands")
