@@ -95,11 +95,11 @@ def check_directory(path: Path, option: str = "--plot", holds: str = "all figure
     from mambabench.errors import UsageError
 
     there = path.absolute()
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not there.is_dir():
-        raise UsageError(f"{there} is no directory", hint=f"`{option}` names a directory for {holds}.")
     try:
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        if not there.is_dir():
+            raise UsageError(f"{there} is no directory", hint=f"`{option}` names a directory for {holds}.")
         # Asked of the system by writing: permissions alone do not tell of every file system.
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from mambabench.cli.options import check_directory, not_empty, some_path
+from mambabench.cli.runs_list import shown
 
 if TYPE_CHECKING:
     from mambabench.frames.api import Runs
@@ -85,9 +87,9 @@ def command(**given: Any) -> None:
     Equal runs give equal files. Nothing is evaluated or measured.
     """
     outputs = _outputs(given["outputs"], given["form"])
-    for option, what in (("figures", "all figures"), ("tables", "all tables")):
+    for option in ("figures", "tables"):
         if given[option] is not None:
-            check_directory(given[option], f"--{option}", what)
+            _check_folder(given[option], f"--{option}", f"all {option}", outputs)
     if given["no_items"] and given["n_items"] is not None:
         from mambabench.errors import UsageError
 
@@ -95,7 +97,7 @@ def command(**given: Any) -> None:
     with _status() as told:
         written = _make(given, outputs, told)
     for line in written:
-        click.echo(line)
+        click.echo(shown(line))
 
 
 def _paths(parameter: click.Parameter, values: Sequence[str]) -> tuple[Path, ...]:
@@ -118,15 +120,62 @@ def _outputs(paths: Sequence[Path], form: str | None) -> dict[Path, str]:
                 f"{path} does not end like a format",
                 hint=f"End it with {', '.join(FORMATS.values())}, or give --format.",
             )
-        if path.is_dir():
-            raise UsageError(f"{path} is a directory", hint="`-o` names a file, such as report.html.")
-        if not path.parent.is_dir():
-            raise UsageError(f"{path.parent} is no directory", hint="`-o` names a file in one that exists.")
-        check_directory(path.parent, "-o", "the report")
+        _check_file(path)
         if path.resolve() in {other.resolve() for other in found}:
             raise UsageError(f"{path} is named twice", hint="Leave one of them out.")
         found[path] = chosen
     return found
+
+
+def _check_file(path: Path) -> None:
+    """Check that a report can be written to a path, and that nothing else is lost by it."""
+    from mambabench.errors import UsageError
+
+    if path == Path("-"):
+        raise UsageError("-o - names no file", hint="A report is a file, such as report.md.")
+    try:
+        mode = path.stat().st_mode if path.exists() else None
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written to: {error.strerror}", hint="Name another file with `-o`."
+        ) from error
+    if mode is not None and stat.S_ISDIR(mode):
+        raise UsageError(f"{path} is a directory", hint="`-o` names a file, such as report.html.")
+    if mode is not None and not stat.S_ISREG(mode):
+        # The report would take its place: /dev/null would be a file from then on.
+        raise UsageError(f"{path} is no ordinary file", hint="`-o` names a file, such as report.html.")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path.parent} is no directory", hint="`-o` names a file in one that exists.")
+    _check_outside_runs(path, "-o")
+    check_directory(path.parent, "-o", "the report")
+
+
+def _check_folder(path: Path, option: str, holds: str, outputs: Iterable[Path]) -> None:
+    """Check that files can be written into a directory, which need not exist."""
+    from mambabench.errors import UsageError
+
+    check_directory(path, option, holds)
+    real = path.resolve()
+    for file in outputs:
+        if file.resolve() in (real, *real.parents):
+            raise UsageError(
+                f"{file} is the report and cannot be a directory", hint=f"Name another one for `{option}`."
+            )
+    _check_outside_runs(path, option)
+
+
+def _check_outside_runs(path: Path, option: str) -> None:
+    """Check that a path leads into no run: its records are named like files that may be asked for."""
+    from mambabench.errors import UsageError
+    from mambabench.store.overview import looks_like_run
+
+    real = path.resolve()
+    for folder in (real, *real.parents):
+        if looks_like_run(folder):
+            raise UsageError(
+                f"{path} lies in the run {folder.name}, which is left as it is",
+                hint=f"Name another place for `{option}`.",
+            )
 
 
 @contextmanager

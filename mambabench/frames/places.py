@@ -36,6 +36,9 @@ def find_runs(places: Sequence[str | Path]) -> list[Path]:
 
 def _runs_at(given: str | Path) -> Iterable[Path]:
     path = Path(given)
+    if isinstance(given, str) and not given.strip():
+        # A path made of it would be the working directory.
+        raise UsageError("a run's name is empty", hint=_HINT)
     try:
         if path.name == MANIFEST and path.is_file():
             return [path.parent]

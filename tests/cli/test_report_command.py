@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -133,12 +134,26 @@ def test_figures_and_tables_are_written_beside_it(
 def test_bad_input_is_refused_before_anything_heavy(results: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.html").mkdir()
+    os.mkfifo(tmp_path / "pipe.md")
+    run = next(path for path in results.iterdir() if (path / "cells").is_dir())
+    before = sorted(results.rglob("*"))
     cases = [
         (["-o", "x.pdf"], "x.pdf does not end like a format"),
         (["-o", str(tmp_path / "folder.html")], "is a directory"),
         (["-o", str(tmp_path / "nowhere" / "r.html")], "is no directory"),
         (["-o", ""], "-o is empty"),
         (["-o", "a.html", "-o", "./a.html"], "a.html is named twice"),
+        (["-o", "-", "--format", "md"], "-o - names no file"),
+        (["-o", "a" * 300 + ".md"], "File name too long"),
+        (["-o", str(tmp_path / "pipe.md")], "is no ordinary file"),
+        (["-o", str(run / "manifest.json")], "lies in the run"),
+        (["-o", str(run / "cells" / "r.md")], "lies in the run"),
+        (["--figures", str(run / "figures")], "lies in the run"),
+        (["--tables", str(run)], "lies in the run"),
+        (["--figures", "report.html"], "report.html is the report"),
+        (["--tables", "a.md/b", "-o", "a.md"], "a.md is the report"),
+        (["--tables", "a" * 300], "File name too long"),
+        ([""], "a run's name is empty"),
         (["--figures", str(tmp_path / "file")], "is no directory"),
         (["--tables", str(tmp_path / "file")], "is no directory"),
         (["--items", "0"], "0 is not in the range"),
@@ -153,17 +168,18 @@ def test_bad_input_is_refused_before_anything_heavy(results: Path, tmp_path: Pat
         "heavy = {'pandas', 'matplotlib', 'scipy', 'torch', 'jinja2'} & sys.modules.keys()\n"
         "print(sorted(heavy))"
     )
-    run = subprocess.run(
+    ended = subprocess.run(
         [sys.executable, "-c", program, json.dumps([arguments for arguments, _ in cases])],
         capture_output=True, text=True, cwd=tmp_path, check=True,
     )  # fmt: skip
-    said = run.stderr.splitlines()
+    said = ended.stderr.splitlines()
     assert said[1::2] == ["2"] * len(cases)
     for line, (_, expected) in zip(said[::2], cases, strict=True):
         assert line.startswith("error: ")
         assert expected in line
-    assert run.stdout.strip() == "[]"
-    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder.html"}
+    assert ended.stdout.strip() == "[]"
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder.html", "pipe.md"}
+    assert sorted(results.rglob("*")) == before
 
 
 def test_a_baseline_that_there_is_not_is_refused(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -193,8 +209,9 @@ def test_an_interruption_leaves_no_half_file(
 def test_nothing_but_damaged_runs_makes_a_report_that_says_so(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    target = tmp_path / "r.html"
+    target = tmp_path / "r\n\x1b[31m.html"
     assert _run(["report", str(results / "broken"), "-o", str(target)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "The run holds no result; 1 cannot be read."
+    assert lines[-1].endswith(r"r \x1b[31m.html")
     assert "cannot be read" in target.read_text("utf-8")
