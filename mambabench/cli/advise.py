@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -39,7 +38,7 @@ Examples:
 Exit codes: 0 there is an answer, if only that nothing fits; 4 the runs do not tell.
 """,
 )
-@click.argument("places", nargs=-1, type=click.Path(path_type=Path), metavar="[RUN]...")
+@click.argument("places", nargs=-1, metavar="[RUN]...")
 @click.option(
     "--prompt-len", "prompt_len_tokens", required=True, callback=positive_int, metavar="TOKENS",
     help="Tokens of each prompt.",
@@ -75,7 +74,7 @@ Exit codes: 0 there is an answer, if only that nothing fits; 4 the runs do not t
     help="What decides among those that fit.",
 )  # fmt: skip
 @AS_JSON
-def command(places: tuple[Path, ...], as_json: bool, **given: Any) -> int:
+def command(places: tuple[str, ...], as_json: bool, **given: Any) -> int:
     """Say which of the models that were measured fits, in which setting, and how sure that is.
 
     Read are the runs given, or those under results/: times and memory of sweeps, recall of long-context runs,
@@ -88,7 +87,7 @@ def command(places: tuple[Path, ...], as_json: bool, **given: Any) -> int:
     return _advise(places, Wish(**given), as_json=as_json)
 
 
-def _advise(places: tuple[Path, ...], wish: Wish, *, as_json: bool) -> int:
+def _advise(places: tuple[str, ...], wish: Wish, *, as_json: bool) -> int:
     from mambabench.advise.advise import advise_runs
     from mambabench.advise.terminal import render
     from mambabench.frames.api import load_runs

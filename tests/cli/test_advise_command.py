@@ -87,6 +87,7 @@ def test_results_are_read_where_no_run_is_named(
         ([*WISH, "--conversations", "-1"], "--conversations '-1'"),
         (["--prompt-len", "512", "--gen-len", "1", "--tpot", "1s"], "--tpot"),
         (["nowhere", *WISH], "nowhere"),
+        (["", *WISH], "name is empty"),
     ],
 )
 def test_mistakes_are_one_line_that_names_them(
