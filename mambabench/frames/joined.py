@@ -3,9 +3,11 @@
     runs.frame("quality_cost").query("cost == 'tpot_s' and on_front")
 
 Accuracies are joined with the sweeps of models of the same name, recall with the cost that was measured with
-it, at prompts of its length. Models compete where everything but the model and its way of execution is equal:
-batch, prompt, generated tokens, chunks, dtype, machine, and the tasks that a mean is over. A model takes part
-in its fastest way of execution.
+it, at prompts of its length. A sweep does not say which weights it loaded: where a name stands for models of
+different sizes, or its sweep's weights are of another size, nothing is joined; of a sweep of another dtype
+nothing is where there is one of the same. Models compete where everything but the model and its way of
+execution is equal: batch, prompt, generated tokens, chunks, dtype, machine and the tasks of a mean.
+A model takes part in its fastest way of execution.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from mambabench.frames.loaded import loaded_as
 from mambabench.frames.longcontext import cost_run
 from mambabench.stats.square_and_add import mean_ends
 from mambabench.tables.longcontext.joined import cost_rows
@@ -126,13 +129,13 @@ def _beats(one: _Joined, other: _Joined) -> bool:
 
 
 def _of_accuracies(runs: Sequence[LoadedRun]) -> Iterator[_Joined]:
-    costs = _costs(runs)
+    costs = _Costs(runs)
     for quality in _accuracies(runs):
-        yield from _joined(quality, costs.get(quality.model, ()))
+        yield from _joined(quality, costs.of(quality))
 
 
 def _of_recall(runs: Sequence[LoadedRun]) -> Iterator[_Joined]:
-    costs = _costs(runs)
+    costs = _Costs(runs)
     for run in runs:
         if run.long is None:
             continue
@@ -153,9 +156,7 @@ def _of_recall(runs: Sequence[LoadedRun]) -> Iterator[_Joined]:
                 row.length_tokens,
             )
             measured = own.get((row.model, row.length_tokens))
-            others = [
-                c for c in costs.get(row.model, ()) if c.row.point.prompt_len_tokens == row.length_tokens
-            ]
+            others = [c for c in costs.of(quality) if c.row.point.prompt_len_tokens == row.length_tokens]
             yield from _joined(quality, others if measured is None else [measured])
 
 
@@ -200,15 +201,42 @@ def _parts(rows: Sequence[Row], model: str) -> list[Row]:
     return list(found.values())
 
 
-def _costs(runs: Sequence[LoadedRun]) -> dict[str, list[_Cost]]:
-    """Return what each model takes in its fastest way, by the model's name."""
-    found: dict[str, list[_Cost]] = {}
-    for run in runs:
-        if run.speed is None or run.manifest is None or run.speed.kind not in _TIMED:
-            continue
-        for row in _fastest(run.speed):
-            found.setdefault(row.point.model, []).append(_cost(row, run.name, run.manifest, run.speed))
-    return found
+class _Costs:
+    """What models take in their fastest ways, found for what they give.
+
+    Args:
+        runs: all of them.
+    """
+
+    def __init__(self, runs: Sequence[LoadedRun]) -> None:
+        self._loaded = loaded_as(runs)
+        self._by_model: dict[str, list[_Cost]] = {}
+        for run in runs:
+            if run.speed is None or run.manifest is None or run.speed.kind not in _TIMED:
+                continue
+            for row in _fastest(run.speed):
+                cost = _cost(row, run.name, run.manifest, run.speed)
+                self._by_model.setdefault(row.point.model, []).append(cost)
+
+    def of(self, quality: _Quality) -> list[_Cost]:
+        """Return the costs of a name that may be those of the model of a quality."""
+        found = self._by_model.get(quality.model, [])
+        loaded = self._loaded.get(quality.model, {})
+        own = loaded.get(quality.run)
+        if own is None:
+            # Nobody knows of which of several models it is.
+            return found if len({one.shape for one in loaded.values()}) <= 1 else []
+        others = [one for one in loaded.values() if one.shape != own.shape]
+        # What may be of another model as well is of neither.
+        found = [
+            c
+            for c in found
+            if own.could_take(c.row) is not False
+            and not any(o.could_take(c.row) is not False for o in others)
+        ]
+        alike = [c for c in found if c.row.point.dtype == own.dtype]
+        taken = {one.dtype for one in loaded.values()} - {own.dtype}
+        return alike or [c for c in found if c.row.point.dtype not in taken]
 
 
 def _fastest(table: SpeedTable) -> Iterator[SpeedRow]:

@@ -2,7 +2,8 @@
 
 A model keeps its name. Where two runs hold the same figure of a name, such as the same task or the same point
 of a sweep, each gets its run's as well, for a table must not show two values under one: the digits that a
-run's name ends in as long as no other's does, else all of it.
+run's name ends in as long as no other's does, else all of it. So does a name that stands for different
+weights: what was measured of the one must not stand beside what was measured of the other.
 
     labels_of(runs)["zeroshot-smoke-mamba-tiny-75c8b06c"]["mamba-tiny"]     # "mamba-tiny (75c8b06c)"
 """
@@ -13,6 +14,8 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
+
+from mambabench.frames.loaded import ambiguous
 
 if TYPE_CHECKING:
     from mambabench.frames.load import LoadedRun
@@ -32,13 +35,14 @@ def labels_of(runs: Sequence[LoadedRun]) -> dict[str, dict[str, str]]:
         (model, figure) for mine in figures.values() for model in mine for figure in mine[model]
     )
     taken = {model for mine in figures.values() for model in mine}
+    several = ambiguous(runs)
     short = _short([run.name for run in runs])
     labels: dict[str, dict[str, str]] = {}
     for run, mine in figures.items():
         labels[run] = {}
         for model, held in mine.items():
             label = model
-            if any(holders[model, figure] > 1 for figure in held):
+            if model in several or any(holders[model, figure] > 1 for figure in held):
                 number, label = 1, f"{model} ({short[run]})"
                 while label in taken:
                     number += 1

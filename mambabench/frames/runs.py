@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from mambabench.frames.loaded import weights_digest
 from mambabench.schema import ImportSettingsRecord
 
 if TYPE_CHECKING:
@@ -141,18 +142,9 @@ def _checkpoint(run: LoadedRun, record: CheckpointRecord) -> dict[str, Any]:
         "hub_id": record.hub_id or "",
         "revision": record.revision or "",
         "adapter": "" if record.adapter is None else record.adapter.name,
-        "weights_sha256": _weights_digest(record),
+        "weights_sha256": weights_digest(record),
         "config_sha256": record.config_sha256,
         "certificate_ratio": None if certificate is None else certificate.ratio,
         "certificate_bar": None if certificate is None else certificate.bar,
         "certificate_passed": None if certificate is None else certificate.passed,
     }
-
-
-def _weights_digest(record: CheckpointRecord) -> str:
-    from mambabench.fingerprint import digest
-
-    if not record.files:
-        return ""
-    weights = [file for file in record.files if not file.name.endswith(".json")] or list(record.files)
-    return weights[0].sha256 if len(weights) == 1 else digest(sorted(file.sha256 for file in weights))

@@ -79,6 +79,9 @@ _OWN: Final[dict[str, WarningKind]] = {
     ),
     "not compared": WarningKind("doubt", "Run the models on the same tasks, or show them one by one."),
     "resumed elsewhere": WarningKind("doubt", "Run it again in a new directory where parts must be alike."),
+    "different weights": WarningKind(
+        "doubt", "Rename one of the models' directories, or leave one of the runs out."
+    ),
     "mixed machines": WarningKind(
         "doubt", "Compare speeds within a machine only, or measure all models on one."
     ),

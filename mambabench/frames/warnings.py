@@ -17,6 +17,7 @@ from mambabench.compare.speed_differences import environment_differences
 from mambabench.errors import StoreError
 from mambabench.frames.asked import manifests_of, speed_settings_of
 from mambabench.frames.joined import device_name
+from mambabench.frames.loaded import ambiguous
 from mambabench.frames.long_warnings import of_long, of_perplexity, said_of
 from mambabench.frames.warning_kinds import KINDS, LONG_ADVICE, SPEED_ADVICE
 from mambabench.speed_schema import ReplicateRecord
@@ -193,7 +194,7 @@ def _of_scores(run: LoadedRun, table: ZeroshotTable) -> Iterator[Warned]:
             yield Warned("no samples", text, label, len(lost))
         bad = [m for cell in cells for m in cell.metrics if not math.isfinite(m.value)]
         if bad:
-            text = f"{label}: {plural(len(bad), 'value')} that is no finite number, as {bad[0].metric}."
+            text = f"{label}: {plural(len(bad), 'value')} without a finite number, as {bad[0].metric}."
             yield Warned("not a number", text, label, len(bad))
     yield from _said((run.label(cell.model), warning) for cell in run.cells for warning in cell.warnings)
 
@@ -300,6 +301,12 @@ def _of_all(runs: Runs) -> Iterator[Warned]:
         yield Warned("compared differently", remark)
     if runs.comparison_problem:
         yield Warned("not compared", f"Models are not compared: {runs.comparison_problem.rstrip('.')}.")
+    for model, names in ambiguous(runs.runs).items():
+        yield Warned(
+            "different weights",
+            f"{model} stands for different weights in {_named(names)}: they are not one model.",
+            n=len(names),
+        )
     machines: dict[str, set[str]] = {}
     for run in runs.runs:
         if run.speed is not None and run.manifest is not None:

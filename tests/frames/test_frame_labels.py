@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scored_runs import choice_samples, drawn, stored_run
 from speed_records import MAMBA, point
+from stored import checkpoint_record
 
 import mambabench
 from mambabench.frames.labels import labels_of
@@ -94,3 +95,17 @@ def test_a_label_has_no_more_of_the_run_than_tells_it(
 ) -> None:
     labels = labels_of([scores(name, {"a": {"piqa"}}) for name in names])
     assert tuple(labels[name]["a"] for name in names) == tuple(f"a ({short})" for short in expected)
+
+
+@pytest.mark.parametrize(("seeds", "apart"), [((0, 0), False), ((0, 1), True)])
+def test_other_weights_of_a_name_are_told_apart(seeds: tuple[int, int], apart: bool) -> None:
+    records = [checkpoint_record(name="a", weights="random", seed=seed) for seed in seeds]
+    runs = [
+        replace(scores("one", {"a": {"piqa"}, "b": {"piqa"}}), checkpoints=(records[0],)),
+        replace(scores("two", {"a": {"sciq"}}), checkpoints=(records[1],)),
+        sweep("timed", "latency", "a"),
+    ]
+    labels = labels_of(runs)
+    assert labels["one"]["b"] == "b"
+    expected = ["a (one)", "a (two)", "a (timed)"] if apart else ["a", "a", "a"]
+    assert [labels[name]["a"] for name in ("one", "two", "timed")] == expected

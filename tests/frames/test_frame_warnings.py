@@ -21,7 +21,7 @@ from mambabench.frames.api import Runs
 from mambabench.frames.load import LoadedRun
 from mambabench.frames.long_warnings import of_long
 from mambabench.frames.warning_kinds import KINDS, LONG_ADVICE, SEVERITIES, SEVERITY, SPEED_ADVICE
-from mambabench.frames.warnings import _NOTHING_SHIPPED
+from mambabench.frames.warnings import _NOTHING_SHIPPED, _of_all
 from mambabench.models.record import UNSHIPPED
 from mambabench.schema import CertificateRecord, MetricRecord, RunManifest
 from mambabench.speed_schema import ReplicateRecord
@@ -70,6 +70,17 @@ def test_every_kind_has_a_severity_and_a_way_out() -> None:
 
 def test_a_sound_sweep_has_no_warning(tmp_path: Path) -> None:
     assert warned(swept(tmp_path / "a")) == []
+
+
+@pytest.mark.parametrize(("seeds", "said"), [((0, 0), False), ((0, 1), True)])
+def test_a_name_of_different_weights_is_said(tmp_path: Path, seeds: tuple[int, int], said: bool) -> None:
+    runs = [
+        LoadedRun(f"r{i}", tmp_path, None, checkpoints=(checkpoint_record(weights="random", seed=seed),))
+        for i, seed in enumerate(seeds)
+    ]
+    found = [row for row in _of_all(Runs(runs)) if row.about == "different weights"]
+    texts = ["m stands for different weights in r0 and r1: they are not one model."]
+    assert [row.text for row in found] == (texts if said else [])
 
 
 def test_what_is_unreadable_is_said_first(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from long_records import Run, recalls
 from speed_records import MAMBA, PYTHIA, Speeds, ceilings, failed, point, sweep
+from stored import checkpoint_record
 from stored_sweeps import store_sweep
 
 from mambabench.frames.api import Runs
@@ -126,6 +127,66 @@ def test_other_settings_do_not_compete(tmp_path: Path, changed: dict[str, Any], 
     alike = swept(tmp_path / "c", sweep(models=[slow], prompt_lens=(128,), processes=1))
     both = framed(scored(worse), first, alike)
     assert not both[both.label == "mamba-130m"].on_front.any()
+
+
+def loaded(n_parameters: int, dtype: str = "float32", config: str = "c", weights: int = 0) -> Any:
+    return checkpoint_record(
+        name="mamba-130m", weights="random", seed=weights, n_parameters=n_parameters, config_sha256=config,
+        dtypes={"matmul": dtype},
+    )  # fmt: skip
+
+
+N = MAMBA.weights_bytes // 4
+ONE = {"mamba-130m": (60.0, 70.0)}
+
+
+@pytest.mark.parametrize(("n_parameters", "joined"), [(N, True), (N // 2, False), (2 * N, False)])
+def test_weights_of_another_size_are_not_joined(tmp_path: Path, n_parameters: int, joined: bool) -> None:
+    run = swept(tmp_path / "sweep", sweep(models=[MAMBA], prompt_lens=(128,), processes=1))
+    found = framed(scored(ONE, checkpoints=(loaded(n_parameters),)), run)
+    assert bool(len(found)) == joined
+
+
+@pytest.mark.parametrize(
+    ("other", "joined"),
+    [
+        # Fine-tuned: other weights, and what is timed does not depend on them.
+        (loaded(N, weights=1), {"scores", "other"}),
+        # By its size the sweep is of the first.
+        (loaded(3 * N, config="d"), {"scores"}),
+        (loaded(N, config="d"), set()),
+    ],
+)
+def test_what_may_be_of_another_model_of_the_name_is_not_joined(
+    tmp_path: Path, other: Any, joined: set[str]
+) -> None:
+    run = swept(tmp_path / "sweep", sweep(models=[MAMBA], prompt_lens=(128,), processes=1))
+    runs = (scored(ONE, checkpoints=(loaded(N),)), scored(ONE, name="other", checkpoints=(other,)))
+    assert set(framed(*runs, run).quality_run) == joined
+
+
+def test_what_is_known_of_no_weights_is_joined_with_one_model_alone(tmp_path: Path) -> None:
+    run = swept(tmp_path / "sweep", sweep(models=[MAMBA], prompt_lens=(128,), processes=1))
+    named = LoadedRun("a", tmp_path / "a", None, checkpoints=(loaded(N),))
+    assert len(framed(scored(ONE), named, run))
+    also = LoadedRun("b", tmp_path / "b", None, checkpoints=(loaded(2 * N, config="d"),))
+    assert framed(scored(ONE), named, also, run).empty
+
+
+def test_each_dtype_is_joined_with_its_own_cost(tmp_path: Path) -> None:
+    records = sweep(models=[MAMBA], prompt_lens=(128,), processes=1)
+    half = [r.model_copy(update={"point": r.point.model_copy(update={"dtype": "bfloat16"})}) for r in records]
+    wide, narrow = swept(tmp_path / "wide", records), swept(tmp_path / "narrow", half)
+    scores = scored(ONE, checkpoints=(loaded(N),))
+    rounded = scored(ONE, name="rounded", checkpoints=(loaded(N, "bfloat16"),))
+    both = framed(scores, rounded, wide, narrow)
+    assert set(zip(both.quality_run, both.cost_run, strict=True)) == {
+        ("scores", "wide"),
+        ("rounded", "narrow"),
+    }
+    # Where only one dtype was timed the other has no cost.
+    assert set(framed(scores, rounded, wide).quality_run) == {"scores"}
+    assert set(framed(scores, narrow).cost_run) == {"narrow"}
 
 
 def test_other_machines_do_not_compete_and_are_named(tmp_path: Path) -> None:
