@@ -50,7 +50,7 @@ def of_long(run: LoadedRun, *, skip_missing: bool) -> Iterator[Found]:
         metrics += [m for row in rows if row.loss is not None for m in row.loss.metrics]
         bad = [m for m in metrics if not math.isfinite(m.value)]
         if bad:
-            text = f"{label}: {plural(len(bad), 'value')} that is no finite number, as {bad[0].metric}."
+            text = f"{label}: {plural(len(bad), 'value')} without a finite number, as {bad[0].metric}."
             yield "not a number", text, label, len(bad), ""
     unread = rows_unread(run.stored) if run.stored is not None and _lacks_rows(run, table) else []
     for problem in unread[:1]:
@@ -73,7 +73,7 @@ def of_perplexity(run: LoadedRun) -> Iterator[Found]:
         if bad:
             yield (
                 "not a number",
-                f"{label}: {plural(len(bad), 'value')} that is no finite number.",
+                f"{label}: {plural(len(bad), 'value')} without a finite number.",
                 label,
                 len(bad),
                 "",
