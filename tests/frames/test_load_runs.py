@@ -182,7 +182,7 @@ def test_runs_come_by_time_each_once_and_under_a_name_of_its_own(tmp_path: Path)
     runs = mambabench.load_runs(late, link, tmp_path / "b", early / "manifest.json")
     assert [run.path for run in runs.runs] == [early, late]
     assert [run.name for run in runs.runs] == [late.name, f"{late.name}~2"]
-    assert list(runs.frame("scores")["label"]) == [f"m ({late.name})", f"m ({late.name}~2)"]
+    assert list(runs.frame("scores")["label"]) == [f"m ({late.name[-8:]})", f"m ({late.name}~2)"]
 
 
 def test_a_name_under_results_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
