@@ -54,7 +54,7 @@ def compare_runs(runs: Sequence[LoadedRun], baseline: str | None) -> tuple[Compa
     everything, opened = scored_sides(runs)
     if len(everything) < _FEWEST:
         return None, ""
-    sides, remarks = _without_steps(everything, runs, baseline)
+    sides, of_steps = _without_steps(everything, runs, baseline)
     asked = {side: tasks_of(side, opened) for side in sides}
     first = _baseline(sides, baseline, asked)
     if first is None:
@@ -63,6 +63,7 @@ def compare_runs(runs: Sequence[LoadedRun], baseline: str | None) -> tuple[Compa
     if len(chosen) < _FEWEST:
         return None, f"no other model has a task of {first.label}"
     left_out = [side.label for side in sides if side not in chosen]
+    remarks = [remark for last, remark in of_steps.items() if last in chosen]
     if left_out:
         remarks.append(f"not compared, since they have few tasks or none in common: {_some(left_out)}")
     try:
@@ -75,15 +76,19 @@ def compare_runs(runs: Sequence[LoadedRun], baseline: str | None) -> tuple[Compa
 
 def _without_steps(
     sides: Sequence[Side], runs: Sequence[LoadedRun], baseline: str | None
-) -> tuple[list[Side], list[str]]:
-    """Leave out all but the last checkpoint of long runs of training, unless the baseline is one of them."""
+) -> tuple[list[Side], dict[Side, str]]:
+    """Leave out all but the last checkpoint of long runs of training, unless the baseline is one of them.
+
+    Returns:
+        The other sides; and a remark by the last checkpoint, which holds if that is compared.
+    """
     earlier: set[Side] = set()
-    remarks = []
+    remarks: dict[Side, str] = {}
     for series, members in series_of(sides, runs).items():
         ordered = [members[step] for step in sorted(members)]
         if len(ordered) > MOST_STEPS and baseline not in [side.label for side in ordered]:
             earlier.update(ordered[:-1])
-            remarks.append(
+            remarks[ordered[-1]] = (
                 f"of {series or 'the checkpoints'} only the last of {len(ordered)} steps is compared"
             )
     return [side for side in sides if side not in earlier], remarks

@@ -240,6 +240,19 @@ def test_of_many_checkpoints_the_last_one_is_compared(trained: Path) -> None:
     assert len(asked.candidates) == 6
 
 
+def test_of_steps_that_have_no_task_in_common_nothing_is_said_to_be_compared(
+    trained: Path, tmp_path: Path
+) -> None:
+    for model in ("one", "two"):
+        suite_run(tmp_path, model, tasks=("other",), created_utc="2020-01-01T00:00:00Z")
+    steps = [path for path in trained.iterdir() if "tuned" in path.name]
+    comparison = mambabench.load_runs(tmp_path, *steps).comparison
+    assert comparison is not None
+    assert [side.label for side in comparison.candidates] == ["two"]
+    assert not any("is compared" in remark for remark in comparison.remarks)
+    assert any("few tasks or none in common: tuned@step500" in remark for remark in comparison.remarks)
+
+
 def test_steps_that_were_evaluated_twice_make_two_series(tmp_path: Path) -> None:
     for day, noise in (("1", 0.5), ("2", 1.0)):
         for step in (1, 2):
