@@ -59,7 +59,7 @@ def _of_run(run: LoadedRun) -> list[str]:
 def _of_costs(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Say which models no other one beats, for each quality and cost where most models compete.
 
-    Of several such settings it is that of the longest prompts.
+    Of several such settings it is that of the longest prompts. No test is made of it, which is said.
     """
     compared: dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]] = {}
     for row in rows:
@@ -82,8 +82,8 @@ def _of_costs(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         beaten = [row["label"] for row in group if not row["on_front"]]
         rest = f"; {_named(beaten)} {'is' if len(beaten) == 1 else 'are'} beaten" if beaten else ""
         yield (
-            f"{quality.capitalize()} against {words} ({setting}): no other model gives as much for less than "
-            f"{_named(front)}{rest}."
+            f"{quality.capitalize()} against {words} ({setting}), by values and not by intervals: no other "
+            f"model gives as much for less than {_named(front)}{rest}."
         )
 
 
