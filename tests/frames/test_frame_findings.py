@@ -80,8 +80,8 @@ def test_the_front_is_said_of_the_longest_prompts() -> None:
     shorter = [cost("a", 50, 0.01, front=True), cost("b", 60, 0.03, front=True)]
     [said] = said_of(*shorter, *longer)
     assert said == (
-        "Recall against time of a token (at 512), by values and not by intervals: no other model gives as much "
-        "for less than a (50.0% for 20.0 ms); b is beaten."
+        "Recall against time of a token (at 512), by values and not by intervals: no other model gives as "
+        "much for less than a (50.0% for 20.0 ms); b is beaten."
     )
 
 
