@@ -14,6 +14,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -82,10 +83,11 @@ def read_task_items(run: StoredRun, cell: CellRecord, *, cluster: str = "auto") 
             remarks.append(f"{name} is left out: its filter '{record.filter}' has other items than '{base}'")
             continue
         measures[name] = _measure(path, record, mine)
-    choices, why_not = choices_of(cell, items, measures)
+    with _reading(path):
+        choices, why_not = choices_of(cell, items, measures)
+        likelihoods = right_log_likelihoods(cell, items, choices)
     if why_not:
         remarks.append(why_not)
-    likelihoods = right_log_likelihoods(cell, items, choices)
     known = [m.values for m in measures.values() if m.kind == "log mean"]
     if likelihoods is not None and not any(np.array_equal(likelihoods, values) for values in known):
         if np.isfinite(likelihoods).all():
@@ -113,37 +115,44 @@ def read_task_items(run: StoredRun, cell: CellRecord, *, cluster: str = "auto") 
 
 def _rows(path: Path, cluster: str) -> Iterator[Row]:
     """Yield each sample with digests and lengths in place of long texts."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     field: str | None = None
+    with _reading(path), pq.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        metrics = [name for name in names if name.startswith(METRIC_PREFIX)]
+        is_json = {
+            f.name for f in file.schema_arrow if f.name in metrics and f.metadata == {b"type": b"json"}
+        }
+        _check_columns(names)
+        first = True
+        for batch in file.iter_batches(_BATCH_ROWS, columns=[*_KEPT, *_DIGESTED, *metrics]):
+            for row in batch.to_pylist():
+                _check_id(row["doc_id"])
+                document = row.pop("doc")
+                if first:
+                    field, first = _shared_field(document, cluster), False
+                row["shared"] = (field, _field_digest(document, field)) if field else None
+                _digest_arguments(row)
+                row["filter"] = row["filter"] or "none"
+                for name in ("doc_hash", "target_hash"):
+                    row[name] = row[name] or ""
+                row["metrics"] = {
+                    name.removeprefix(METRIC_PREFIX): json.loads(row[name])
+                    if name in is_json and row[name] is not None
+                    else row[name]
+                    for name in metrics
+                }
+                yield row
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say of which file's samples it is that what is wrong with them shows."""
+    import pyarrow as pa
+
     try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            metrics = [name for name in names if name.startswith(METRIC_PREFIX)]
-            is_json = {
-                f.name for f in file.schema_arrow if f.name in metrics and f.metadata == {b"type": b"json"}
-            }
-            _check_columns(names)
-            first = True
-            for batch in file.iter_batches(_BATCH_ROWS, columns=[*_KEPT, *_DIGESTED, *metrics]):
-                for row in batch.to_pylist():
-                    _check_id(row["doc_id"])
-                    document = row.pop("doc")
-                    if first:
-                        field, first = _shared_field(document, cluster), False
-                    row["shared"] = (field, _field_digest(document, field)) if field else None
-                    _digest_arguments(row)
-                    row["filter"] = row["filter"] or "none"
-                    for name in ("doc_hash", "target_hash"):
-                        row[name] = row[name] or ""
-                    row["metrics"] = {
-                        name.removeprefix(METRIC_PREFIX): json.loads(row[name])
-                        if name in is_json and row[name] is not None
-                        else row[name]
-                        for name in metrics
-                    }
-                    yield row
+        yield
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StoreError(f"cannot read the samples in {path}: {reason}", hint=_REMEDY) from error

@@ -97,7 +97,8 @@ def _version(package: str) -> Callable[[_Found], str]:
         settings: Any = found[0].settings
         if found[0].kind == "imported":
             return str(settings.lm_eval_version) if package == "lm-eval" else ""
-        return str(found[0].environment.get("packages", {}).get(package, ""))
+        packages: Any = found[0].environment.get("packages")
+        return str(packages.get(package, "")) if isinstance(packages, dict) else ""
 
     return fact
 

@@ -78,6 +78,16 @@ class TestChoices:
         assert LOG_LIKELIHOOD not in found.measures
         assert "does not give back the task's own accuracy" in found.remarks[0]
 
+    @pytest.mark.parametrize("value", [math.nan, "x"])
+    def test_answers_that_are_none_are_damage(self, tmp_path: Path, value: object) -> None:
+        run = one_task(tmp_path, choice_samples(*drawn(3)))
+        file = next((run / "samples").iterdir())
+        table = pq.read_table(file)
+        at = table.column_names.index("resps")
+        pq.write_table(table.set_column(at, "resps", pa.array([value] * 3)), file)
+        with pytest.raises(StoreError, match="cannot read the samples"):
+            read(run)
+
     def test_unconditional_scores_are_no_choices(self, tmp_path: Path) -> None:
         scores, right = drawn(20)
         samples = choice_samples(scores, right)

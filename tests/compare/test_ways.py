@@ -54,6 +54,11 @@ def test_another_type_and_the_same_weights(tmp_path: Path) -> None:
     ]
 
 
+def test_versions_that_cannot_be_read_are_not_known(tmp_path: Path) -> None:
+    damaged = run(tmp_path, "damaged", "b", environment={"packages": "none"})
+    assert said(damaged, run(tmp_path, "base", "a")) == []
+
+
 @pytest.mark.parametrize("package", ["lm-eval", "mambabench", "torch", "transformers"])
 def test_other_versions(tmp_path: Path, package: str) -> None:
     old = run(tmp_path, "old", "b", environment={"packages": {package: "1.0"}})
