@@ -163,7 +163,7 @@ def _none(candidates: Sequence[Candidate], wish: Wish) -> tuple[str, ...]:
         check = next(check for check in nearest.checks if check.state == "broken")
         first = f"Nothing that was measured fits {_wished(wish)}."
         return (first, f"{name_of(nearest)}: {problem(check)}.")
-    but = f", and {len(broken)} others do not fit" if broken else ""
+    but = f", and {len(broken)} {'other does' if len(broken) == 1 else 'others do'} not fit" if broken else ""
     first = f"Not known: no model is known to fit {_wished(wish)}{but}."
     check = next(check for check in unknown[0].checks if check.state == "unknown")
     return (first, f"{name_of(unknown[0])}: {problem(check)}.")

@@ -28,9 +28,8 @@ def positive_int(ctx: click.Context, param: click.Parameter, value: str | None) 
     except ValueError:
         number = 0
     if number < 1:
-        raise UsageError(
-            f"{name} '{value}' is not a whole number from 1 up", hint=f"Leave {name} out for the default."
-        )
+        hint = "Write a number such as 512." if param.required else f"Leave {name} out for the default."
+        raise UsageError(f"{name} '{value}' is not a whole number from 1 up", hint=hint)
     return number
 
 

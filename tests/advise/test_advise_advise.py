@@ -158,6 +158,12 @@ def test_only_failures_are_no_answer_unless_they_are_of_memory() -> None:
     assert "out of memory at batch 1, 500 + 100 tokens" in oom.answer[1]
 
 
+@pytest.mark.parametrize(("n", "words"), [(1, "1 other does not fit"), (2, "2 others do not fit")])
+def test_those_that_do_not_fit_are_counted_beside_those_not_known(n: int, words: str) -> None:
+    rows = [failed("m", "killed", 1000, 100), *(failed(f"o{i}", "oom", 500, 100) for i in range(n))]
+    assert advise(frames(speed=rows), FACTS, Wish(1000, 100)).answer[0].endswith(f", and {words}.")
+
+
 def test_the_higher_recall_is_chosen_and_speed_decides_where_recall_cannot() -> None:
     speed = [timed("slow", 1000, 100, tpot_s=0.02), timed("fast", 1000, 100, tpot_s=0.01)]
 

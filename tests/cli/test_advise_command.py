@@ -79,7 +79,7 @@ def test_results_are_read_where_no_run_is_named(
     ("arguments", "named"),
     [
         (["--gen-len", "64"], "--prompt-len"),
-        (["--prompt-len", "0", "--gen-len", "64"], "--prompt-len '0'"),
+        (["--prompt-len", "0", "--gen-len", "64"], "--prompt-len '0' is not a whole number from 1 up. Write"),
         ([*WISH, "--recall", "0.9"], "--recall '0.9'"),
         ([*WISH, "--quality", "120%"], "--quality '120%'"),
         ([*WISH, "--ttft", "2"], "--ttft '2'"),
