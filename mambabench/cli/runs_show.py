@@ -27,10 +27,11 @@ def command(run: str, out: Path, as_json: bool) -> None:
     """Show a run: what was asked for and by which commands, on which machine, with which checkpoints; what is
     there, what failed and why, what is missing, its files, and the command that goes on with it."""
     from mambabench.store.manage import find_run
+    from mambabench.tables.compare.plain import plain
     from mambabench.tables.run_details import details_of, render_details
 
     details = details_of(find_run(run, out))
     if as_json:
-        print_json(details)
+        print_json(plain(details))
     else:
         render_details(details, sys.stdout)

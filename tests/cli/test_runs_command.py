@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -170,6 +171,16 @@ def test_show_says_what_is_missing_and_how_to_go_on(runs: Call, results: Path) -
     assert details["commands"] == [["mambabench", "zeroshot", "--model", "a b", "--out", "elsewhere"]]
     assert details["missing"] == ["pythia on sciq"]
     assert sum(kind["size_bytes"] for kind in details["files"].values()) == details["size_bytes"]
+
+
+def test_show_writes_what_is_no_number_as_null(runs: Call, results: Path) -> None:
+    path = store_sweep(results / "speed", sweep(models=(MAMBA,), prompt_lens=(128,), processes=1))
+    manifest = json.loads((path / "manifest.json").read_text("utf-8"))
+    manifest["environment"]["memory_bytes"] = math.nan
+    (path / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    code, out, err = runs("show", "speed", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out, parse_constant=pytest.fail)["manifest"]["environment"]["memory_bytes"] is None
 
 
 def test_show_gives_reasons_of_failures_and_later_commands(runs: Call, results: Path) -> None:
