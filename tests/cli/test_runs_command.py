@@ -16,12 +16,12 @@ import click
 import pytest
 from scored_runs import choice_samples, drawn, stored_run
 from speed_records import MAMBA, sweep
-from stored import manifest
+from stored import checkpoint_record, manifest
 from stored_sweeps import store_sweep
 
 from mambabench.cli import _run
 from mambabench.fingerprint import digest
-from mambabench.schema import ReadRecord
+from mambabench.schema import CertificateRecord, ReadRecord
 from mambabench.store import Store
 from mambabench.store.manage import find_place
 
@@ -174,13 +174,17 @@ def test_show_says_what_is_missing_and_how_to_go_on(runs: Call, results: Path) -
 
 
 def test_show_writes_what_is_no_number_as_null(runs: Call, results: Path) -> None:
-    path = store_sweep(results / "speed", sweep(models=(MAMBA,), prompt_lens=(128,), processes=1))
-    manifest = json.loads((path / "manifest.json").read_text("utf-8"))
-    manifest["environment"]["memory_bytes"] = math.nan
-    (path / "manifest.json").write_text(json.dumps(manifest), "utf-8")
-    code, out, err = runs("show", "speed", "--json")
+    name = named(results, "mamba")
+    certificate = CertificateRecord(
+        fast_path="f", shipped_path="s", dtype="float32", reference="r", kinds=(), n_tokens=1, n_rounds=1,
+        ratio=math.nan, bar=1.5, passed=False, wall_s=1.0,
+    )  # fmt: skip
+    record = checkpoint_record(certificate=certificate)
+    (results / name / "checkpoints" / "m.json").write_text(json.dumps(record.model_dump()), "utf-8")
+    code, out, err = runs("show", name, "--json")
     assert (code, err) == (0, "")
-    assert json.loads(out, parse_constant=pytest.fail)["manifest"]["environment"]["memory_bytes"] is None
+    shown = json.loads(out, parse_constant=pytest.fail)["checkpoints"]
+    assert shown[-1]["certificate"]["ratio"] is None
 
 
 def test_show_gives_reasons_of_failures_and_later_commands(runs: Call, results: Path) -> None:
