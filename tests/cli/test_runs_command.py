@@ -177,7 +177,7 @@ def test_show_writes_what_is_no_number_as_null(runs: Call, results: Path) -> Non
     name = named(results, "mamba")
     certificate = CertificateRecord(
         fast_path="f", shipped_path="s", dtype="float32", reference="r", kinds=(), n_tokens=1, n_rounds=1,
-        ratio=math.nan, bar=1.5, passed=False, wall_s=1.0,
+        ratio=math.nan, bar=1.5, passed=False, wall_s=1.0, made_utc="2025-01-01T00:00:00Z",
     )  # fmt: skip
     record = checkpoint_record(certificate=certificate)
     (results / name / "checkpoints" / "m.json").write_text(json.dumps(record.model_dump()), "utf-8")
