@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 import time
@@ -12,10 +13,22 @@ from typing import Any
 
 import pytest
 from builders import build_tokenizer, tiny_mamba
-from performance import first_batch, memory_budget, profile_parts, sides, speed, tables, task_rows
+from performance import (
+    first_batch,
+    memory_budget,
+    profile_parts,
+    report_actions,
+    report_stores,
+    reporting,
+    sides,
+    speed,
+    tables,
+    task_rows,
+)
 from performance.children import Child, ChildError, our_environment, their_environment
 from tasks.rows import write_rows
 
+from mambabench.frames.api import load_runs
 from mambabench.registry import load_registry
 from mambabench.taskindex import TaskIndex
 
@@ -214,6 +227,51 @@ def test_a_runs_memory_and_its_first_answers_are_seen_from_outside(data: Path, t
     assert 0.1 < took_s < time.perf_counter() - began_s
     with pytest.raises(RuntimeError, match=r"no answers: .*--nonsense"):
         first_batch.timed(environment, [*arguments, "--nonsense"], tmp_path / "wrong")
+
+
+# --- reports
+
+
+def test_stores_of_reports_are_read_and_compared_whole(tmp_path: Path) -> None:
+    runs = load_runs(report_stores.big_store(tmp_path / "big", models=3, tasks=2, items=12))
+    assert [run.problems for run in runs.runs] == [()] * 6
+    kinds = sorted(run.manifest.kind for run in runs.runs if run.manifest)
+    assert kinds == sorted([*report_stores.SWEEPS, *["zeroshot"] * 3])
+    assert set(runs.frame("speed")["status"]) == {"ok"}
+    assert runs.comparison is not None
+    assert runs.comparison.remarks == ()
+    # Two tasks, and acc_norm of one of them.
+    tested = [c for c in runs.comparison.contrasts if c.measure != "log-likelihood"]
+    assert [c.n for c in tested] == [12] * 2 * 3
+    one = load_runs(report_stores.single_store(tmp_path / "one", items=6))
+    assert one.frame("scores").query("headline")["label"].value_counts().tolist() == [7, 7]
+
+
+def test_what_a_command_took_is_a_line(tmp_path: Path) -> None:
+    took = reporting.taken(["--version"], tmp_path)
+    assert took.cpu_s > 0
+    assert 0 < took.wall_s < 60
+    assert 5e6 < took.peak_bytes < 1e9
+    found = [reporting.Taken(wall_s, 1.0, 2e8) for wall_s in (1.0, 3.0, 1.5)]
+    assert reporting.line("HTML", found, 1_500_000, "3 s") == (
+        "HTML", "1.50 s", "1.00 to 3.00 s", "1.00 s", "200 MB", "1.50 MB", "3 s",
+    )  # fmt: skip
+    with pytest.raises(SystemExit, match="failed with 2"):
+        reporting.taken(["--nonsense"], tmp_path)
+
+
+@pytest.mark.tools
+def test_reports_and_their_page_are_measured(capfd: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--models=3", "--tasks=2", "--items=12", "--page-items=60", "--runs=2", "--repeats=1"]
+    reporting.main([*sizes, "--part=one", "--part=list", "--part=page", "--profile"])
+    printed, _ = capfd.readouterr()
+    assert printed.count("| HTML ") == 2
+    assert "runs list" in printed
+    assert "build_report" in printed
+    if report_actions.chromium():
+        times = [float(found) for found in re.findall(r"\| +(\d+) ms +\| +\d+ ms", printed)]
+        assert len(times) == 10
+        assert max(times) < 1000
 
 
 # --- the profile
