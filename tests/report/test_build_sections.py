@@ -28,7 +28,9 @@ from mambabench.report.answers import answers
 from mambabench.report.build import sections_of
 from mambabench.report.document import Code, Section, Table, Words
 from mambabench.report.format import Rows
+from mambabench.report.sections.conversation import conversation_section
 from mambabench.report.sections.doubts import doubts_section
+from mambabench.report.sections.layout import findings
 from mambabench.report.sections.making import making_section
 
 TWENTY = [f"model-{i}" for i in range(20)]
@@ -166,3 +168,26 @@ def test_warnings_that_say_the_same_stand_once_the_worst_first() -> None:
     assert [t.key for t in tables] == ["warnings-wrong", "warnings-doubt", "warnings-note"]
     (row,) = tables[1].rows
     assert [cell.text for cell in row] == ["few items", "a, b and c", "Few items.", "Take more."]
+
+
+@pytest.mark.parametrize(
+    ("method", "says"), [("t on log", "95% intervals"), ("range", "the slowest process")]
+)
+def test_conversations_say_what_stands_in_brackets(method: str, says: str) -> None:
+    made = conversation(["a"], (512,))
+    for row in made["conversation"]:
+        row["method"] = method
+    section = conversation_section(rows_of(made))
+    assert section is not None
+    assert "geometric means over processes of their medians" in section.lead
+    [found] = [block for block in section.blocks if isinstance(block, Table)]
+    assert [note for note in found.notes if says in note]
+
+
+def test_sentences_of_several_runs_name_theirs() -> None:
+    def said(*runs: str) -> list[str]:
+        made = {"findings": [{"run": run, "kind": "latency", "text": "a is faster."} for run in runs]}
+        return [sentence for words in findings(rows_of(made), ("latency",)) for sentence in words.sentences]
+
+    assert said("one") == ["a is faster."]
+    assert said("one", "two") == ["one: a is faster.", "two: a is faster."]

@@ -10,6 +10,7 @@ from typing import Final
 from mambabench.report.document import EMPTY, Cell, Column, Section
 from mambabench.report.format import Row, Rows, integer, measured, plural, seconds, size
 from mambabench.report.sections.layout import findings, first_rows, table
+from mambabench.report.sections.settings import brackets
 
 _OPERATIONS: Final = {
     "resume": ("go on after a turn", "the turn is forwarded from the kept state"),
@@ -51,7 +52,7 @@ def conversation_section(rows: Rows) -> Section | None:
         for row in failed[:6]
     ]
     blocks = [table("conversation", "Operations on a conversation", "conversation", columns, shown, notes)]
-    lead = "Times are medians over processes, with the fastest and the slowest in brackets; batch 1."
+    lead = "Times are geometric means over processes of their medians; batch 1."
     return Section(
         "conversations", "What keeping a conversation costs",
         (*blocks, *findings(rows, ("conversation",))), lead,
@@ -91,4 +92,4 @@ def _notes(found: list[Row]) -> list[str]:
         notes.append(f"Of {plural(counts[0], 'process', 'processes')}.")
     elif counts:
         notes.append(f"Of {counts[0]:,} to {counts[-1]:,} processes.")
-    return notes
+    return notes + brackets([{"time_s_method": row["method"]} for row in found], ["time_s"])

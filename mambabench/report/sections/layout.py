@@ -139,15 +139,22 @@ def earlier_checkpoints(rows: Rows) -> set[str]:
 
 
 def findings(rows: Rows, kinds: Sequence[str], without: tuple[str, ...] = ()) -> list[Words]:
-    """Return the sentences that follow from runs of some kinds.
+    """Return the sentences that follow from runs of some kinds; of several runs each with its run's name.
 
     Args:
         rows: of the frames.
         kinds: of findings.
         without: beginnings of sentences that are said elsewhere.
     """
-    texts = [row["text"] for row in rows("findings") if row["kind"] in kinds and row["text"]]
-    said = list(dict.fromkeys(text for text in texts if not (without and text.startswith(without))))
+    found = [row for row in rows("findings") if row["kind"] in kinds and row["text"]]
+    found = [row for row in found if not (without and row["text"].startswith(without))]
+    # Runs of the same models say the same of other figures.
+    several = len({row["run"] for row in found}) > 1
+    said = list(
+        dict.fromkeys(
+            f"{row['run']}: {row['text']}" if several and row["run"] else row["text"] for row in found
+        )
+    )
     if not said:
         return []
     shown = [shortened(text, 600) for text in said[:MOST_SENTENCES]]
