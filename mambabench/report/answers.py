@@ -28,7 +28,7 @@ from mambabench.report.format import (
 from mambabench.report.sections.comparison import OVERALL, without_earlier
 from mambabench.report.sections.doubts import NOTHING, grouped, what, where
 from mambabench.report.sections.layout import earlier_checkpoints
-from mambabench.report.sections.longcontext import MEAN
+from mambabench.report.sections.longcontext import ABOVE_CHANCE, MEAN
 from mambabench.report.sections.scores import is_partial
 from mambabench.tables.compare.format import amount, interval, p_words, signed
 
@@ -87,7 +87,7 @@ def _quality(rows: Rows, problem: str) -> list[str]:
     if len(labels) == 1:
         return _one(labels[0], scores, means)
     untested = f": {harmless(problem).rstrip('.')}" if problem else ""
-    most = _alike(means)
+    most = _alike(means, scores)
     if len(most) < 2:
         return [f"{plural(len(labels), 'model')} were evaluated; which is better was not tested{untested}."]
     best = max(most, key=lambda row: row["value"])
@@ -98,11 +98,16 @@ def _quality(rows: Rows, problem: str) -> list[str]:
     ]
 
 
-def _alike(means: Sequence[Row]) -> list[Row]:
-    """Return the most averages that are over the same suite."""
-    by: dict[tuple[str, int], list[Row]] = {}
+def _alike(means: Sequence[Row], scores: Sequence[Row]) -> list[Row]:
+    """Return the most averages that are over the same tasks."""
+    tasks: dict[tuple[str, str], set[str]] = {}
+    for row in scores:
+        if row["unit"] == "%" and row["value"] is not None:
+            tasks.setdefault((row["run"], row["label"]), set()).add(row["task"])
+    by: dict[tuple[str, frozenset[str]], list[Row]] = {}
     for row in means:
-        by.setdefault((row["suite"] or "", row["n_tasks"] or 0), []).append(row)
+        own = frozenset(tasks.get((row["run"], row["label"]), ()))
+        by.setdefault((row["suite"] or "", own), []).append(row)
     return max(by.values(), key=len, default=[])
 
 
@@ -249,16 +254,20 @@ def _published(rows: Rows) -> list[str]:
     known = [row for row in rows("scores") if row["verdict"] in ("reproduced", "differs")]
     if not known:
         return []
+    # Of those that were scored in part nobody can tell.
+    part = any(row["verdict"] == "partial" and row["reference"] is not None for row in rows("scores"))
+    whole_tasks = " of tasks scored in full" if part else ""
     apart = [f"{row['label']} on {_measure(row)}" for row in known if row["verdict"] == "differs"]
     n = len(known) - len(apart)
     if not apart:
         return [
-            "The published figure is reproduced."
+            f"The published figure{whole_tasks.replace('tasks', 'the task')} is reproduced."
             if n == 1
-            else f"All {n:,} published figures are reproduced."
+            else f"All {n:,} published figures{whole_tasks} are reproduced."
         ]
     return [
-        f"Of {plural(len(known), 'published figure')} {n:,} are reproduced; not {some(apart, _MOST_NAMED)}."
+        f"Of {plural(len(known), 'published figure')}{whole_tasks} {n:,} are reproduced; not "
+        f"{some(apart, _MOST_NAMED)}."
     ]
 
 
@@ -304,14 +313,12 @@ def _recall(rows: Rows) -> list[str]:
     parts: list[tuple[int, str]] = []
     for row in contexts:
         if row["task"] == main and len(lengths.get(row["label"], ())) > 1:
-            parts.append(_kept(row))
+            parts.append(_kept(row, max(lengths[row["label"]])))
     if parts:
         parts.sort(key=lambda part: -part[0])
         named = [text for _, text in parts[:_MOST_NAMED]]
         more = [plural(len(parts) - _MOST_NAMED, "more model")] if len(parts) > _MOST_NAMED else []
-        return [
-            f"Recall stays within 90% of what it is at the shortest length: {'; '.join([*named, *more])}."
-        ]
+        return [f"Recall keeps 90% of what it is at the shortest length: {'; '.join([*named, *more])}."]
     known = [row for row in means if row["accuracy"] is not None]
     if not known:
         return []
@@ -325,17 +332,20 @@ def _recall(rows: Rows) -> list[str]:
     return [f"Recall at {whole(row['length_tokens'])} tokens: {'; '.join([*named, *more])}."]
 
 
-def _kept(row: Row) -> tuple[int, str]:
+def _kept(row: Row, longest: int) -> tuple[int, str]:
     label, length = row["label"], row["length_tokens"]
     if row["ever_above_chance"] is False:
-        return -1, f"{label} is at chance at every length"
+        return -1, f"{label} is not above chance at any length"
     if length is None:
-        return 0, f"{label} at no length"
+        return 0, f"{label} is not above chance there"
+    of = ", of what is above chance" if row["rule"] == ABOVE_CHANCE else ""
+    last = ", the longest measured" if length >= longest else ""
     low, high = row["length_low_tokens"], row["length_high_tokens"]
+    text = f"{label} up to {whole(length)} tokens{of}{last}"
     if low is None:
-        return length, f"{label} up to {whole(length)} tokens"
+        return length, text
     ends = f"{whole(low)} or more" if high is None else f"{whole(low)} to {whole(high)}"
-    return length, f"{label} up to {whole(length)} tokens (95% {ends})"
+    return length, f"{text} (95% {ends})"
 
 
 def _texts(rows: Rows) -> list[str]:

@@ -1,6 +1,7 @@
 """What models cost, in a sentence or two: ratios of two that ran side by side, else the least and the most.
 
-Costs are held against each other at one setting only: the longest prompt that most models have in common.
+Costs are held against each other at one setting of one machine only: the longest prompt that most models have
+in common.
 
 cost_answers(Rows(runs))
 """
@@ -8,7 +9,7 @@ cost_answers(Rows(runs))
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from mambabench.report.format import Row, Rows, listed, number, plural, seconds, size, times, unique
@@ -43,7 +44,7 @@ def cost_answers(rows: Rows) -> list[str]:
         ok = [row for row in points if row["status"] == "ok" and any(row[n] is not None for n in _COSTS)]
         if ok:
             ratios = [row for row in rows("speed_ratios") if row["kind"] == kind]
-            return [_measured(ok, ratios), *_refused(points)]
+            return [_measured(ok, ratios, _machines(rows)), *_refused(points)]
     unmeasured = [row for row in rows("speed") if row["kind"] in AXES]
     if unmeasured:
         counts = Counter((row["status"] or "").replace("_", " ") for row in unmeasured)
@@ -52,23 +53,35 @@ def cost_answers(rows: Rows) -> list[str]:
     return _beside_recall(rows) or _conversation(rows)
 
 
-def _measured(ok: Sequence[Row], ratios: Sequence[Row]) -> str:
+def _machines(rows: Rows) -> dict[str, str]:
+    """Return what each run was measured on."""
+    return {row["run"]: row["device_name"] or "" for row in rows("runs")}
+
+
+def _measured(ok: Sequence[Row], ratios: Sequence[Row], machines: Mapping[str, str]) -> str:
     best = [row for row in ok if row["fastest"]] or list(ok)
     labels = unique(row["label"] for row in best)
     if len(labels) == 2 and ratios and (said := _ratio(ratios)):
         return said
-    own = _same_setting(best)
-    where = setting_words(own[0], LENGTHS[:2])
+    own = _same_setting(best, machines)
+    where = setting_words(own[0], LENGTHS[:2]) + _on(own[0], best, machines)
     if len(own) == 1:
         return f"At {where}, {own[0]['label']} takes {_costs(own[0])}."
     return f"At {where}, of {plural(len(own), 'model')}: {_extremes(own)}."
 
 
-def _same_setting(found: Sequence[Row]) -> list[Row]:
-    """Return one row a model at the longest setting that most models have."""
+def _on(row: Row, found: Sequence[Row], machines: Mapping[str, str]) -> str:
+    """Name the machine of a row where rows are of several."""
+    names = {machines.get(one["run"], "") for one in found}
+    return f", on {machines.get(row['run']) or 'an unknown machine'}" if len(names) > 1 else ""
+
+
+def _same_setting(found: Sequence[Row], machines: Mapping[str, str]) -> list[Row]:
+    """Return one row a model at the longest setting of a machine that most models have."""
     by: dict[tuple[Any, ...], dict[str, Row]] = {}
     for row in found:
-        by.setdefault(tuple(row.get(name) for name in _ALIKE), {}).setdefault(row["label"], row)
+        setting = (*(row.get(name) for name in _ALIKE), machines.get(row["run"], ""))
+        by.setdefault(setting, {}).setdefault(row["label"], row)
     return list(max(by.items(), key=lambda item: (len(item[1]), [n or 0 for n in item[0][:3]]))[1].values())
 
 
@@ -91,6 +104,9 @@ def _extremes(own: Sequence[Row]) -> str:
         if len(known) < 2:
             continue
         least, most = min(known, key=lambda row: row[name]), max(known, key=lambda row: row[name])
+        if least[name] == most[name]:
+            parts.append(f"{words} measured {write(least[name])} of each")
+            continue
         first, last = (most, least) if more else (least, most)
         ends = ("highest", "lowest") if more else ("least", "most")
         parts.append(
@@ -149,19 +165,22 @@ def _beside_recall(rows: Rows) -> list[str]:
     ]
     if not known:
         return []
-    by: dict[int, list[Row]] = {}
+    machines = _machines(rows)
+    by: dict[tuple[int, str], list[Row]] = {}
     for row in known:
-        by.setdefault(row["length_tokens"], []).append(row)
-    length, own = max(by.items(), key=lambda item: (len(item[1]), item[0]))
+        by.setdefault((row["length_tokens"], machines.get(row["run"], "")), []).append(row)
+    (length, _), own = max(by.items(), key=lambda item: (len(item[1]), item[0][0]))
+    where = f"At {length:,} tokens{_on(own[0], known, machines)}"
     if len(own) == 1:
-        return [f"At {length:,} tokens, {own[0]['label']} takes {_costs(own[0])}."]
-    return [f"At {length:,} tokens, of {plural(len(own), 'model')}: {_extremes(own)}."]
+        return [f"{where}, {own[0]['label']} takes {_costs(own[0])}."]
+    return [f"{where}, of {plural(len(own), 'model')}: {_extremes(own)}."]
 
 
 def _conversation(rows: Rows) -> list[str]:
     by: dict[tuple[int, str], dict[str, float]] = {}
     for row in rows("conversation"):
-        if row["time_s"] is not None:
+        # Times of going on to other logits are not to be used.
+        if row["time_s"] is not None and row["certified"] is not False:
             by.setdefault((row["history_tokens"] or 0, row["label"]), {})[row["operation"]] = row["time_s"]
     both = {key: own for key, own in by.items() if {"resume", "prefill_again"} <= own.keys()}
     if not both:

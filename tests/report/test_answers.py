@@ -121,11 +121,75 @@ def test_best_steps_tell_how_many_may_be_as_good() -> None:
 def test_recall_is_told_by_effective_contexts_or_at_the_only_length() -> None:
     several = said(lengths(["a", "b", "c"], (256, 512, 1024), ("needle", "pairs")))
     assert several[0] == (
-        "Recall stays within 90% of what it is at the shortest length: b up to 512 tokens (95% 256 or more); "
-        "a up to 256 tokens (95% 256 to 1,024); c is at chance at every length."
+        "Recall keeps 90% of what it is at the shortest length: b up to 512 tokens (95% 256 or more); "
+        "a up to 256 tokens (95% 256 to 1,024); c is not above chance at any length."
     )
     (only, *_) = said(lengths(["a"], (256,), ("needle", "pairs")))
     assert re.fullmatch(r"Recall at 256 tokens: a \d+\.\d% \(95% \d+\.\d to \d+\.\d\)\.", only)
+
+
+def test_recall_is_told_by_the_rule_that_counts_and_no_further_than_was_measured() -> None:
+    made = lengths(["a", "b"], (256, 512), ("needle", "pairs"))
+    known = [row for row in made["effective_contexts"] if row["task"] == "mean"]
+    known[0] |= {"rule": "90% above chance", "length_tokens": 512, "ever_above_chance": True}
+    known[1] |= {"length_tokens": None, "length_low_tokens": None, "ever_above_chance": True}
+    assert said(made)[0] == (
+        "Recall keeps 90% of what it is at the shortest length: a up to 512 tokens, of what is above chance, "
+        "the longest measured (95% 256 to 512); b is not above chance there."
+    )
+
+
+def test_published_figures_of_tasks_scored_in_part_are_not_among_all() -> None:
+    made = scores(["a"], ["t0", "t1", "t2"])
+    rows = [row for row in made["scores"] if row.get("reference") is not None]
+    rows[-1]["verdict"] = "reproduced"
+    assert "All 2 published figures are reproduced." in said(made)
+    rows[-1]["verdict"] = "partial"
+    assert "The published figure of the task scored in full is reproduced." in said(made)
+
+
+def test_averages_over_other_tasks_are_not_held_against_each_other() -> None:
+    made = scores(["a"], ["t0", "t1"], references=False)
+    other = scores(["b"], ["t0", "t2"], references=False, seed=1)
+    both = {name: [*made[name], *other[name]] for name in made}
+    assert said(both)[0] == "2 models were evaluated; which is better was not tested."
+
+
+def test_costs_of_several_machines_are_not_held_against_each_other() -> None:
+    made = sweep("latency", ["a", "b", "c"], (128,))
+    made["speed_ratios"] = []
+    for row in made["speed"]:
+        row |= {"status": "ok", "tpot_s": 0.001, "peak_bytes": 1e9}
+    made["speed"][2] |= {"run": "elsewhere", "tpot_s": 1e-9}
+    made["runs"] = [
+        {"run": run, "kind": "latency", "device_name": name}
+        for run, name in (("latency", "one"), ("elsewhere", "two"))
+    ]
+    (sentence, *_) = said(made)
+    assert sentence.startswith("At prompt 128, batch 1, on one, of 2 models: ")
+    assert "(c)" not in sentence
+    made["runs"][1]["device_name"] = "one"
+    assert said(made)[0] == (
+        "At prompt 128, batch 1, of 3 models: least time per token measured 1.00 ns (c), most 1.00 ms (a); "
+        "peak memory measured 1 GB of each."
+    )
+
+
+def test_costs_beside_recall_are_of_one_machine() -> None:
+    made = lengths(["a", "b"], (256,), ("needle", "pairs"))
+    made["recall_means"][1]["run"] = "elsewhere"
+    made["runs"] = [{"run": run, "kind": "longcontext", "device_name": run} for run in ("long", "elsewhere")]
+    [found] = [sentence for sentence in said(made) if "takes" in sentence]
+    assert found.startswith("At 256 tokens, on long, a takes ")
+
+
+def test_a_conversation_that_goes_on_otherwise_has_no_times() -> None:
+    made = conversation(["a", "b"], (512,))
+    for row in made["conversation"]:
+        row["certified"] = row["label"] == "b"
+    [found] = [sentence for sentence in said(made) if sentence.startswith("Going on")]
+    assert "b 12.3 ms" in found
+    assert "a 12.3 ms" not in found
 
 
 def test_two_models_that_ran_side_by_side_are_told_by_ratios_at_the_longest_prompt() -> None:

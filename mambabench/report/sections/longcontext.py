@@ -25,6 +25,8 @@ MEAN: Final = "mean"
 """Name of the mean over tasks among the tasks of frame effective_contexts."""
 _MOST_LENGTHS: Final = 10
 _USUAL_RULE: Final = "90% of short"
+ABOVE_CHANCE: Final = "90% above chance"
+"""Rule of effective contexts where guessing alone would keep 90%."""
 
 
 def longcontext_section(rows: Rows) -> Section | None:
@@ -123,11 +125,11 @@ def _effective(contexts: dict[tuple[str, str], Row]) -> list[Table]:
 
 def _kept(row: Row) -> Cell:
     if row["ever_above_chance"] is False:
-        return Cell("at chance", tone="bad")
+        return Cell("not above chance", tone="bad")
     note = "" if row["rule"] == _USUAL_RULE else row["rule"] or ""
     low, high, length = row["length_low_tokens"], row["length_high_tokens"], row["length_tokens"]
     if length is None:
-        return Cell("none", tone="bad", note=note)
+        return Cell("none", tone="bad", note=note or "not above chance at the shortest length")
     if low is None:
         return integer(length, note=note)
     ends = f"{whole(low)}+" if high is None else f"{whole(low)}, {whole(high)}"
