@@ -96,24 +96,30 @@ def process_differences(
 
 def _described(environment: Mapping[str, Any]) -> dict[str, str]:
     """Return what can change speed or memory, flat and in words."""
-    processor = environment.get("processor") or {}
+    processor = _mapping(environment.get("processor"))
+    gpus = environment.get("gpus")
     found = {
         "processor": _joined(
             processor.get("name"),
             f"{processor['logical_cores']} cores" if processor.get("logical_cores") else None,
         ),
-        "GPU": _joined(*(gpu.get("name") for gpu in environment.get("gpus") or ())),
+        "GPU": _joined(*(_mapping(gpu).get("name") for gpu in (gpus if isinstance(gpus, list) else ()))),
         "driver": _text(environment.get("nvidia_driver")),
-        "memory": size(environment["memory_bytes"]) if environment.get("memory_bytes") else "",
+        "memory": size(memory) if isinstance(memory := environment.get("memory_bytes"), int) else "",
         "system": _text(environment.get("system")),
         "python": _text(environment.get("python")),
-        "commit": _commit(environment.get("git")),
+        "commit": _commit(_mapping(environment.get("git"))),
     }
-    found |= {name: _text(version) for name, version in (environment.get("packages") or {}).items()}
-    return found | {name: _text(value) for name, value in (environment.get("variables") or {}).items()}
+    found |= {name: _text(version) for name, version in _mapping(environment.get("packages")).items()}
+    return found | {name: _text(value) for name, value in _mapping(environment.get("variables")).items()}
 
 
-def _commit(git: Mapping[str, Any] | None) -> str:
+def _mapping(value: object) -> Mapping[str, Any]:
+    """Return a part of an environment, which records keep in any shape."""
+    return value if isinstance(value, dict) else {}
+
+
+def _commit(git: Mapping[str, Any]) -> str:
     if not git:
         return ""
     return f"{_text(git.get('commit'))[:_DIGITS]}{' with changes' if git.get('modified') else ''}"

@@ -243,6 +243,14 @@ def test_what_differs_between_runs_is_listed(tmp_path: Path) -> None:
     assert same.differences == ()
 
 
+def test_a_machine_that_cannot_be_read_is_not_known(tmp_path: Path) -> None:
+    records = sweep(models=[MAMBA], prompt_lens=(128,), processes=2)
+    base = stored_side(tmp_path / "a", records, "base")
+    damaged = dict.fromkeys(("packages", "variables", "gpus", "processor", "git", "memory_bytes"), "x")
+    other = stored_side(tmp_path / "b", records, "new", environment=damaged)
+    assert {d.candidate_value for d in compared(base, other).differences} == {""}
+
+
 def test_models_of_one_run_share_the_machine(tmp_path: Path) -> None:
     run = store_sweep(tmp_path / "run", sweep(prompt_lens=(128,), processes=2))
     found = compared(side_of(run, "m", MAMBA.name), side_of(run, "p", PYTHIA.name))
