@@ -98,8 +98,9 @@ def _candidate(
     wish: Wish,
 ) -> Candidate:
     label, model, setting = who
-    average, why = quality.average(label, model, setting.dtype)
-    recall = recall_check(quality.recall(label, model, setting.dtype), wish)
+    weights = min((row.weights_bytes for row in rows if row.weights_bytes), default=None)
+    average, why = quality.average(label, model, setting.dtype, weights)
+    recall = recall_check(quality.recall(label, model, setting.dtype, weights), wish)
     checks: list[Check | None] = [memory_check(rows, facts, wish)]
     if wish.ttft_s is not None:
         checks.append(time_check(rows, "ttft", wish.ttft_s, wish))

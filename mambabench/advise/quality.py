@@ -15,6 +15,7 @@ from typing import Any, Final
 from mambabench.advise.recall import Recalled
 from mambabench.advise.result import Check, Figure, Place, judged
 from mambabench.advise.wish import Wish
+from mambabench.frames.loaded import can_be_of
 
 Values = Mapping[str, Any]
 _ACCURACY: Final = "accuracy"
@@ -45,37 +46,33 @@ class Quality:
         self._frames = frames
         self._loaded = {(row["run"], row["label"]): row for row in frames["checkpoints"]}
 
-    def recall(self, label: str, model: str, dtype: str = "") -> Recalled:
+    def recall(self, label: str, model: str, dtype: str = "", weights_bytes: int | None = None) -> Recalled:
         """Return what is known of a model's recall.
 
         Args:
             label: of the model that was timed.
             model: its name in its run.
             dtype: that it was timed in; empty for any.
+            weights_bytes: of its parameters when it was timed; None for any.
         """
-        means, why = self._of("recall_means", label, model)
-        tasks, _ = self._of("recall", label, model)
+        means, why = self._of_size("recall_means", label, model, dtype, weights_bytes)
+        tasks, _ = self._of_size("recall", label, model, dtype, weights_bytes)
         if not means and not tasks:
             return Recalled(why=why)
         rows = [row for row in tasks if row["metric"] == _ACCURACY or row["status"] not in (None, "ok")]
         doubts = self._dtypes([*means, *tasks], dtype, "recall")
         return Recalled(tuple(means), tuple(rows), doubts)
 
-    def average(self, label: str, model: str, dtype: str = "") -> tuple[Average | None, str]:
+    def average(
+        self, label: str, model: str, dtype: str = "", weights_bytes: int | None = None
+    ) -> tuple[Average | None, str]:
         """Return a model's lowest average accuracy over the most tasks, or why there is none."""
-        rows, why = self._of("averages", label, model)
+        rows, why = self._of_size("averages", label, model, dtype, weights_bytes)
         rows = [row for row in rows if row["value"] is not None]
         if not rows:
             return None, why
         row = max(rows, key=lambda row: (row["n_tasks"] or 0, -row["value"], row["run"], row["suite"]))
-        scores = [
-            score
-            for score in self._frames["scores"]
-            if (score["run"], score["label"]) == (row["run"], row["label"])
-            and score["headline"]
-            and score["unit"] == "%"
-            and score["value"] is not None
-        ]
+        scores = self._parts(row)
         low, high = mean_interval(scores, row["value"])
         figure = Figure(
             row["value"], low, high, "measured", "%", "", sum(s["n_items"] or 0 for s in scores),
@@ -88,6 +85,19 @@ class Quality:
             doubts.append("not all items of the tasks were scored")
         tasks = tuple(sorted(f"{s['task']} {s['metric']}" for s in scores))
         return Average(row["run"], row["suite"] or "", figure, tasks, tuple(doubts)), ""
+
+    def _parts(self, average: Values) -> list[Values]:
+        """Return the accuracies that an average is over: of each task the first one, headline or not."""
+        found: dict[str, Values] = {}
+        for score in self._frames["scores"]:
+            if (
+                (score["run"], score["label"]) == (average["run"], average["label"])
+                and score["unit"] == "%"
+                and score["higher_is_better"] is not False
+                and score["value"] is not None
+            ):
+                found.setdefault(score["task"], score)
+        return list(found.values())
 
     def mixed(self, label: str, model: str) -> tuple[str, ...]:
         """Return a doubt where recall and accuracy under a name are those of different weights."""
@@ -110,6 +120,17 @@ class Quality:
         if rows and not usable:
             return [], "only of random weights, or of a forward whose certificate failed"
         return usable, "" if usable else "never measured"
+
+    def _of_size(
+        self, frame: str, label: str, model: str, dtype: str, weights_bytes: int | None
+    ) -> tuple[list[Values], str]:
+        """Return the rows that may be of the weights that were timed, by their size."""
+        found, why = self._of(frame, label, model)
+        loaded = [self._loaded.get((row["run"], row["label"])) for row in found]
+        numbers = {one["n_parameters"] for one in loaded if one is not None} - {None}
+        if weights_bytes is None or all(can_be_of(n, weights_bytes, dtype) for n in numbers):
+            return found, why
+        return [], f"results of {model} are of weights of another size than those that were timed"
 
     def _weights(self, rows: Sequence[Values]) -> set[str | None]:
         found = set()

@@ -47,9 +47,17 @@ class Loaded:
         """Tell whether a point's weights may be these by their size; None where that is not known."""
         if row.memory is None or not row.memory.weights_bytes:
             return None
-        least = ITEMSIZE_BYTES.get(row.point.dtype, _LARGEST_BYTES) * self.n_parameters
-        most = _LARGEST_BYTES * self.n_parameters
-        return (1 - _ALIKE) * least <= row.memory.weights_bytes <= (1 + _ALIKE) * most
+        return can_be_of(self.n_parameters, row.memory.weights_bytes, row.point.dtype)
+
+
+def can_be_of(n_parameters: int, weights_bytes: int, dtype: str) -> bool:
+    """Tell whether so many parameters may take so many bytes in a dtype.
+
+    >>> can_be_of(1000, 2000, "bfloat16"), can_be_of(1000, 3000, "bfloat16"), can_be_of(1000, 2000, "float32")
+    (True, True, False)
+    """
+    least = ITEMSIZE_BYTES.get(dtype, _LARGEST_BYTES) * n_parameters
+    return (1 - _ALIKE) * least <= weights_bytes <= (1 + _ALIKE) * _LARGEST_BYTES * n_parameters
 
 
 def loaded_by(run: LoadedRun) -> dict[str, Loaded]:

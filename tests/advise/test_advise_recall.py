@@ -208,3 +208,37 @@ def test_an_average_that_is_missing_is_asked_for_only_if_it_is_needed() -> None:
     check = quality_check(average, why, Wish(1, 1, quality_percent=50.0))
     assert check is not None
     assert (check.state, check.why) == ("unknown", "never measured")
+
+
+def test_an_average_is_over_the_first_accuracy_of_each_task() -> None:
+    """The first metric of a task may be a perplexity, which is in no average."""
+    first, second = scored("m", (48.0, 50.0, 52.0), (57.0, 60.0, 63.0))
+    perplexity = first | {"metric": "perplexity", "unit": "ppl", "value": 9.0}
+    further = second | {"metric": "acc_norm", "headline": False, "value": 99.0}
+    rows = [perplexity, first | {"headline": False}, second, further]
+    found, why = _quality(averages=[averaged("m", 55.0, 2)], scores=rows).average("m", "m")
+    assert found is not None
+    assert found.tasks == ("task0 acc", "task1 acc")
+    assert (found.figure.low, found.figure.high) == mean_interval([first, second], 55.0)
+    assert found.doubts == ()
+    check = quality_check(found, why, Wish(1, 1, quality_percent=50.0))
+    assert check is not None
+    assert check.why.startswith("average of 2 accuracies")
+
+
+@pytest.mark.parametrize(("n_parameters", "known"), [(250_000_000, True), (60_000_000, False), (None, True)])
+def test_results_of_weights_of_another_size_are_not_those_of_what_was_timed(
+    n_parameters: int | None, known: bool
+) -> None:
+    loaded = [
+        {"run": run, "label": "m", "model": "m", "weights": "pretrained", "n_parameters": n_parameters}
+        for run in ("long", "zero")
+    ]
+    found = _quality(
+        recall_means=[recalled("m", 1000, *HIGH)], averages=[averaged("m", 50.0)], checkpoints=loaded
+    )
+    average, why = found.average("m", "m", "float32", 10**9)
+    recall = found.recall("m", "m", "float32", 10**9)
+    assert ((average is not None), bool(recall.means)) == (known, known)
+    assert known or "another size" in why
+    assert found.average("m", "m", "float32")[0] is not None
