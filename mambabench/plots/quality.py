@@ -11,6 +11,7 @@ left of them there is nothing. Marks that some other model beats at their length
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +35,9 @@ QUALITIES: Final = ("average accuracy", "recall")
 _PANEL_INCHES: Final = (3.6, 2.6)
 _NARROW_INCHES: Final = (2.75, 2.3)
 _SINGLE_INCHES: Final = (7.2, 3.8)
+_MARGIN_INCHES: Final = 0.75
+_BETTER_INCHES: Final = 0.6
+_TITLE_LETTERS_PER_INCH: Final = 13.5
 _MARKER_POINTS: Final = (6.5, 4.0)
 """Of marks on the front and of others."""
 _FEW_MODELS: Final = 8
@@ -73,12 +77,16 @@ def _draw(name: str, rows: pd.DataFrame, panels: Sequence[Panel], left_out: Sequ
         n_columns, (width, height) = 2, _PANEL_INCHES
     else:
         n_columns, (width, height) = n_costs, _NARROW_INCHES
-    sheet = Sheet(len(panels), n_columns, width_inches=width, height_inches=height, same_places=False)
+    titles = [_title(panel, ways, n_costs, len(panels), width - _MARGIN_INCHES) for panel in panels]
+    lanes = max(title.count("\n") for title in titles)
+    sheet = Sheet(
+        len(panels), n_columns, width_inches=width, height_inches=height, lanes=lanes, same_places=False
+    )
     labels = tuple(dict.fromkeys(rows["label"]))
     looks = Looks(labels)
     low, high = _limits(panels)
     said: list[str] = []
-    for axes, panel in zip(sheet.axes, panels, strict=True):
+    for axes, panel, title in zip(sheet.axes, panels, titles, strict=True):
         axes.set_ylim(low, high)
         scale_values(
             axes, panel.ends, panel.cost.unit, panel.cost.words, log=panel.log, vertical=False,
@@ -86,7 +94,7 @@ def _draw(name: str, rows: pd.DataFrame, panels: Sequence[Panel], left_out: Sequ
         )  # fmt: skip
         inside = sheet.panel_inches, height - 0.75
         _draw_panel(axes, panel, looks, inside)
-        axes.set_title(_title(panel, ways, n_costs, len(panels)), fontweight="bold")
+        axes.set_title(title, fontweight="bold")
         axes.set_ylabel(f"{name} (%)")
         said += _sentences(panel, name)
     sheet.axes[0].set_title("↖ better", loc="right", color=MUTED, fontsize=8.5)
@@ -108,12 +116,16 @@ def _limits(panels: Sequence[Panel]) -> tuple[float, float]:
     return max(-5.0, min(ends) - 1.3 * room), min(106.0, max(ends) + 1.5 * room)
 
 
-def _title(panel: Panel, ways: Sequence[str], n_costs: int, n_panels: int) -> str:
+def _title(panel: Panel, ways: Sequence[str], n_costs: int, n_panels: int, inches: float) -> str:
+    """Return what tells a panel from the others, in lines that leave its neighbours room."""
     if n_panels == 1:
         return ""
     if len(ways) == 1:
         return panel.cost.title
-    return panel.way if n_costs == 1 else f"{panel.cost.title}\n{panel.way}"
+    # Beside the last line stands which way is better.
+    room = inches - _BETTER_INCHES if n_costs == 1 else inches
+    way = "\n".join(textwrap.wrap(panel.way, int(room * _TITLE_LETTERS_PER_INCH)))
+    return way if n_costs == 1 else f"{way}\n{panel.cost.title}"
 
 
 def _draw_panel(axes: Axes, panel: Panel, looks: Looks, inches: tuple[float, float]) -> None:

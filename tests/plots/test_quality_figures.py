@@ -148,3 +148,14 @@ def test_words_can_be_read(quality: str, n: int) -> None:
     looks = Looks(names)
     (axes, *_) = figure.axes
     assert {one.get_color() for one in lines(axes, f"_lengths {names[0]}")} == {looks.colour(names[0])}
+
+
+@pytest.mark.parametrize("n_costs", [1, 2, 3])
+def test_long_ways_of_measuring_can_be_read(n_costs: int) -> None:
+    way = "batch {}, 64 generated, float32, cpu (Intel Xeon Platinum 8481C), mean of 3 tasks set {}"
+    costs = COSTS[:n_costs]
+    figure = drawn(pd.concat([quality_costs(costs=costs, setting=way.format(n, n)) for n in (1, 2)]))
+    check_words(figure, f"ways {n_costs}")
+    assert "mean of 3 tasks set 2" in " ".join(axes.get_title("left") for axes in figure.axes).replace(
+        "\n", " "
+    )
