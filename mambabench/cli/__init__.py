@@ -195,10 +195,10 @@ def _drop_output() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Give a process that was started without stdout or stderr (`>&-`) streams that lead nowhere."""
-    for name in ("stdout", "stderr"):
+    """Give a process that was started without a standard stream (`>&-`, `<&-`) one that leads nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
 
 
 def _escape_what_cannot_be_written() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -243,6 +244,15 @@ def test_nothing_is_deleted_where_one_is_no_run(runs: Call, results: Path) -> No
     code, out, _ = runs("delete", named(results, "mamba"), "--yes")
     assert code == 0
     assert out.splitlines()[-1].startswith("deleted 1 run, ")
+
+
+def test_a_deletion_without_stdin_asks_nobody(results: Path) -> None:
+    name = named(results, "mamba")
+    program = shlex.join([sys.executable, "-m", "mambabench", "runs", "delete", name])
+    done = subprocess.run(["sh", "-c", f"{program} <&-"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: nothing was deleted: ")
+    assert (results / name).is_dir()
 
 
 def test_verify_ends_with_1_where_something_differs(runs: Call, results: Path) -> None:
