@@ -214,11 +214,8 @@ def _make(given: dict[str, Any], outputs: dict[Path, str], told: Told) -> list[s
         told("drawing figures")
         lines.append(_figures(runs, given["figures"], pdf="tex" in outputs.values()))
     if given["tables"] is not None:
-        from mambabench.report.data import write_frames
-
         told("writing tables")
-        given["tables"].mkdir(parents=True, exist_ok=True)
-        lines.append(_counted("tables", len(write_frames(runs, given["tables"])), given["tables"]))
+        lines.append(_tables(runs, given["tables"]))
     return lines
 
 
@@ -264,6 +261,18 @@ def _figures(runs: Runs, folder: Path, *, pdf: bool) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     written = save_pictures(runs, folder, ("png", "svg", "pdf") if pdf else ("png", "svg"))
     return _counted("figures", len(written), folder)
+
+
+def _tables(runs: Runs, folder: Path) -> str:
+    from mambabench.errors import StoreError, UsageError
+    from mambabench.report.data import write_frames
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        written = write_frames(runs, folder)
+    except StoreError as error:
+        raise UsageError(error.message, hint="Name another directory with `--tables`.") from error
+    return _counted("tables", len(written), folder)
 
 
 def _counted(what: str, n: int, folder: Path) -> str:

@@ -15,7 +15,9 @@ from shown_numbers import check_tables
 from speed_records import sweep
 from stored_sweeps import store_sweep
 
+import mambabench.report.data
 from mambabench.cli import _run
+from mambabench.errors import StoreError
 from mambabench.frames.api import load_runs
 from mambabench.report.build import build_report
 from mambabench.report.document import Browser, Code, Report
@@ -129,6 +131,20 @@ def test_figures_and_tables_are_written_beside_it(
     text = (tmp_path / "report.md").read_text("utf-8")
     assert "](f/g/ttft.svg)" in text
     assert "How good the models are" not in text
+
+
+def test_tables_on_a_full_disk_name_their_option(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> list[Path]:
+        raise StoreError("cannot write t/speed.csv: No space left on device", hint="`--out DIR`")
+
+    monkeypatch.setattr(mambabench.report.data, "write_frames", full)
+    places = ["-o", str(tmp_path / "r.md"), "--tables", str(tmp_path / "t")]
+    assert _run(["report", str(results / "latency-both"), *places]) == 2
+    assert capsys.readouterr().err == (
+        "error: cannot write t/speed.csv: No space left on device. Name another directory with `--tables`.\n"
+    )
 
 
 def test_bad_input_is_refused_before_anything_heavy(results: Path, tmp_path: Path) -> None:
