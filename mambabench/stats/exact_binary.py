@@ -17,7 +17,9 @@ design", Statistics in Medicine 22, 265-278).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -118,10 +120,17 @@ class _Tail:
 
     def __init__(self, n: int, least: Ints) -> None:
         import numpy as np
-        from scipy.special import gammaln
 
+        logs, m = _log_factorials(n), np.arange(n)
         self._n, self._least = n, least
-        self._log_factorial = gammaln(np.arange(n + 2) + 1.0)
+        # From m to m + 1 pairs that differ one binomial probability is gained or lost: that of j wins of m.
+        stays = least[:-1] == least[1:]
+        j = np.where(stays, least[:-1] - 1, least[:-1])
+        possible = (j >= 0) & (j <= m)
+        j = np.where(possible, j, 0)
+        chosen = np.where(possible, logs[m] - logs[j] - logs[m - j], -np.inf)
+        self._steps = chosen, j.astype(np.float64), (m - j).astype(np.float64)
+        self._lost = np.where(stays, 0.0, 1.0)
 
     def limit(self, share: float, alpha: float) -> float:
         """Return the largest difference whose probability is at most `alpha` along a share.
@@ -136,69 +145,125 @@ class _Tail:
         """Return where the probability is largest at a difference, and that probability."""
         import numpy as np
 
-        # Neighbours are at most _SPACING standard deviations of the counts apart, everywhere.
-        steps = math.ceil(math.pi * math.sqrt(self._n) / _SPACING) + 1
-        shares = np.linspace(0.0, 1.0, steps + 1)
-        values = self._probabilities(difference, shares)
+        shares, grid = _coarse(self._n, difference)
+        values = self._sums(grid)
         padded = np.concatenate([[-1.0], values, [-1.0]])
         peaks = (values >= padded[:-2]) & (values >= padded[2:]) & (values >= 0.99 * values.max())
-        around = shares[peaks][:, None] + np.linspace(-1.0, 1.0, 2 * _REFINED + 1) / steps
+        around = shares[peaks][:, None] + np.linspace(-1.0, 1.0, 2 * _REFINED + 1) / (len(shares) - 1)
         fine = np.unique(np.clip(around, 0.0, 1.0))
         values = self._probabilities(difference, fine)
         best = int(values.argmax())
         return float(fine[best]), float(values[best])
 
     def _probabilities(self, difference: float | Floats, shares: Floats) -> Floats:
-        """Return the probability of the set for each share.
+        """Return the probability of the set for each share, as `_grid` takes them."""
+        return self._sums(_grid(self._n, difference, shares))
 
-        Args:
-            difference: one for all, or [shares].
-            shares: 0 where as few pairs differ as the difference allows, 1 where all do; evenly spaced ones
-                are about evenly spaced in standard deviations of the counts.
-        """
+    def _sums(self, grid: Sequence[_Block]) -> Floats:
+        """Return the sums over m of P(m pairs differ) times P(at least `least` wins of m)."""
         import numpy as np
 
-        difference = np.broadcast_to(np.asarray(difference, np.float64), shares.shape)
-        differing = np.abs(difference) + (1 - np.abs(difference)) * np.sin(np.pi / 2 * shares) ** 2
-        win = np.clip((1 + difference / np.maximum(differing, 1e-300)) / 2, 0.0, 1.0)
-        # Beyond so many standard deviations nothing of weight is left.
-        half = np.sqrt(self._n * differing * (1 - differing)) * 8.5 + 20
-        width = min(self._n + 1, math.ceil(2 * float(half.max())) + 2)
-        first = np.clip(np.floor(self._n * differing - half).astype(np.int64), 0, self._n + 1 - width)
-        rows = max(1, _CELLS // width)
-        blocks = [slice(i, i + rows) for i in range(0, len(shares), rows)]
-        return np.concatenate([self._block(differing[i], win[i], first[i], width) for i in blocks])
+        return np.concatenate([(block.weights * self._wins(block)).sum(axis=1) for block in grid])
 
-    def _block(self, differing: Floats, win: Floats, first: Ints, width: int) -> Floats:
-        """Return the sum over m of P(m pairs differ) times P(at least `least` wins of m)."""
+    def _wins(self, block: _Block) -> Floats:
+        """Return the probability of at least `least` wins of m, [shares, m]."""
         import numpy as np
         from scipy.special import betainc
 
-        n, least, logs = self._n, self._least, self._log_factorial
-        m = first[:, None] + np.arange(width)
-        weight = _binomial(m, n, differing, logs)
-        # The first by the beta function; from m to m + 1 one binomial probability is gained or lost.
-        k, m0 = least[first], first
-        inside = (k > 0) & (k <= m0)
-        start = betainc(np.where(inside, k, 1), np.where(inside, m0 - k + 1, 1), win)
-        start = np.where(inside, start, np.where(k == 0, 1.0, 0.0))
-        before, after = least[m[:, :-1]], least[m[:, 1:]]
-        stays = before == after
-        j = np.where(stays, before - 1, before)
-        possible = (j >= 0) & (j <= m[:, :-1])
-        step = _binomial(np.where(possible, j, 0), m[:, :-1], win, logs)
-        step = np.where(possible, step, 0.0) * np.where(stays, win[:, None], win[:, None] - 1)
-        wins = np.concatenate([start[:, None], start[:, None] + np.cumsum(step, axis=1)], axis=1)
-        return np.asarray((weight * wins).sum(axis=1))
+        # The first by the beta function, the others by steps.
+        first, before, win = block.counts[:, 0], block.counts[:, :-1], block.win
+        k = self._least[first]
+        inside = (k > 0) & (k <= first)
+        start = betainc(np.where(inside, k, 1), np.where(inside, first - k + 1, 1), win)
+        wins = np.empty(block.counts.shape)
+        wins[:, 0] = np.where(inside, start, np.where(k == 0, 1.0, 0.0))
+        step = _binomial(self._steps, before, win)
+        step *= win[:, None] - self._lost.take(before)
+        np.cumsum(step, axis=1, out=wins[:, 1:])
+        wins[:, 1:] += wins[:, :1]
+        return wins
 
 
-def _binomial(k: Ints, n: Ints | int, p: Floats, log_factorial: Floats) -> Floats:
-    """Return the probability of k [rows, columns] of n, with p [rows]."""
+@dataclass(frozen=True)
+class _Block:
+    """Shares of pairs that differ, each with the counts of weight around it."""
+
+    win: Floats
+    """[shares], the probability that a pair that differs is won."""
+    counts: Ints
+    """[shares, counts], of pairs that differ, rising by 1."""
+    weights: Floats
+    """[shares, counts], the probability that so many differ."""
+
+
+def _grid(n: int, difference: float | Floats, shares: Floats) -> list[_Block]:
+    """Return what the sums over counts have in common for all sets.
+
+    Args:
+        n: pairs.
+        difference: one for all, or [shares].
+        shares: 0 where as few pairs differ as the difference allows, 1 where all do; evenly spaced ones are
+            about evenly spaced in standard deviations of the counts.
+    """
+    import numpy as np
+
+    difference = np.broadcast_to(np.asarray(difference, np.float64), shares.shape)
+    differing = np.abs(difference) + (1 - np.abs(difference)) * np.sin(np.pi / 2 * shares) ** 2
+    win = np.clip((1 + difference / np.maximum(differing, 1e-300)) / 2, 0.0, 1.0)
+    # Beyond so many standard deviations nothing of weight is left.
+    half = np.sqrt(n * differing * (1 - differing)) * 8.5 + 20
+    width = min(n + 1, math.ceil(2 * float(half.max())) + 2)
+    first = np.clip(np.floor(n * differing - half).astype(np.int64), 0, n + 1 - width)
+    logs, m = _log_factorials(n), np.arange(n + 1)
+    columns = logs[n] - logs[m] - logs[n - m], m.astype(np.float64), (n - m).astype(np.float64)
+    rows = max(1, _CELLS // width)
+    blocks = []
+    for i in range(0, len(shares), rows):
+        part = slice(i, i + rows)
+        counts = first[part, None] + np.arange(width)
+        blocks.append(_Block(win[part], counts, _binomial(columns, counts, differing[part])))
+    return blocks
+
+
+@lru_cache(maxsize=4)
+def _coarse(n: int, difference: float) -> tuple[Floats, list[_Block]]:
+    """Return shares that leave out no peak, and what sums over their counts have in common.
+
+    Many comparisons have the same items and margin.
+    """
+    import numpy as np
+
+    # Neighbours are at most _SPACING standard deviations of the counts apart, everywhere.
+    steps = math.ceil(math.pi * math.sqrt(n) / _SPACING) + 1
+    shares = np.linspace(0.0, 1.0, steps + 1)
+    return shares, _grid(n, difference, shares)
+
+
+@lru_cache(maxsize=4)
+def _log_factorials(n: int) -> Floats:
+    import numpy as np
+    from scipy.special import gammaln
+
+    return np.asarray(gammaln(np.arange(n + 2) + 1.0))
+
+
+def _binomial(columns: tuple[Floats, Floats, Floats], at: Ints, p: Floats) -> Floats:
+    """Return the probability of k of n for each [rows, columns] of `at`, with p [rows].
+
+    Args:
+        columns: log of the ways to choose k, then k, then n - k, each in the places that `at` names.
+        at: places.
+        p: of the chosen kind.
+    """
     import numpy as np
 
     yes, no = np.log(np.maximum(p, 1e-300))[:, None], np.log(np.maximum(1 - p, 1e-300))[:, None]
-    chosen = log_factorial[n] - log_factorial[k] - log_factorial[n - k]
-    return np.asarray(np.exp(chosen + k * yes + (n - k) * no))
+    chosen, k, others = (column.take(at) for column in columns)
+    k *= yes
+    chosen += k
+    others *= no
+    chosen += others
+    return np.asarray(np.exp(chosen, out=chosen))
 
 
 def _least_won(won: int, lost: int, n: int, difference: float, at_least: float) -> Ints:
