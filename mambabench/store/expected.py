@@ -81,6 +81,9 @@ def _asked_cells(manifests: Sequence[Json], records: Sequence[Json]) -> dict[tup
 
 @cache
 def _leaves(name: str) -> tuple[str, ...]:
+    # An unknown name's error holds the closest ones, which take long to find.
+    if name not in _index():
+        return ()
     try:
         return _index().leaves(name)
     except MambabenchError:
