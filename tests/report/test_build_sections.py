@@ -32,6 +32,7 @@ from mambabench.report.sections.conversation import conversation_section
 from mambabench.report.sections.doubts import doubts_section
 from mambabench.report.sections.layout import findings
 from mambabench.report.sections.making import making_section
+from mambabench.report.sections.quality import quality_section
 
 TWENTY = [f"model-{i}" for i in range(20)]
 TEN = [f"task{i}" for i in range(10)]
@@ -191,3 +192,16 @@ def test_sentences_of_several_runs_name_theirs() -> None:
 
     assert said("one") == ["a is faster."]
     assert said("one", "two") == ["one: a is faster.", "two: a is faster."]
+
+
+def test_a_cost_without_a_rival_has_no_star() -> None:
+    made = costs(["a", "b"], (128, 1024))
+    made["quality_cost"] = [
+        row for row in made["quality_cost"] if row["label"] == "a" or row["length_tokens"] == 128
+    ]
+    section = quality_section(rows_of(made))
+    assert section is not None
+    assert "by values and not by intervals" in section.lead
+    for found in (block for block in section.blocks if isinstance(block, Table)):
+        stars = {(row[0].text, row[1].text): "*" in row[3].text for row in found.rows}
+        assert stars == {("a", "128"): True, ("a", "1,024"): False, ("b", "128"): False}

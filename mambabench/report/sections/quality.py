@@ -37,7 +37,8 @@ def quality_section(rows: Rows) -> Section | None:
         key = "quality-cost" if len(groups) == 1 else f"quality-cost-{i}"
         tables.append(_table(key, quality, setting, own))
     lead = (
-        "Starred costs are on the front: no other model of the table gives as much for less at that length. "
+        "Starred costs are on the front: by values and not by intervals no other model of the table gives as "
+        "much for less at that length. Where there is no other model there is no star. "
         "Only costs that were measured at the same setting stand in one table."
     )
     return Section(
@@ -60,23 +61,27 @@ def _table(key: str, quality: str, setting: str, own: list[Row]) -> Table:
     for cost in costs:
         heading, unit, _ = _COSTS.get(cost, (cost, "", number))
         columns.append(Column(heading, unit, numeric=True))
+    models: dict[tuple[str, int | None], set[str]] = {}
+    for row in own:
+        models.setdefault((row["cost"], row["length_tokens"]), set()).add(row["label"])
     body = []
     for (label, length), by in lines.items():
         first = next(iter(by.values()))
         value = figure(
             first["quality_percent"], "%", first["quality_low_percent"], first["quality_high_percent"]
         )
-        body.append([Cell(label), integer(length), value, *(_cost(by.get(cost)) for cost in costs)])
+        spent = [_cost(by.get(cost), contested=len(models.get((cost, length), ())) > 1) for cost in costs]
+        body.append([Cell(label), integer(length), value, *spent])
     shown, notes = first_rows(body, "quality_cost", "line")
     title = f"{quality[:1].upper()}{quality[1:]} and cost{f': {setting}' if setting else ''}"
     return table(slug(key), title, "quality_cost", columns, shown, notes)
 
 
-def _cost(row: Row | None) -> Cell:
+def _cost(row: Row | None, *, contested: bool) -> Cell:
     if row is None:
         return EMPTY
     write = _COSTS.get(row["cost"], ("", "", number))[2]
     found = measured(row["cost_value"], write, row["cost_low"], row["cost_high"])
-    if not row["on_front"]:
+    if not (contested and row["on_front"]):
         return found
     return Cell(f"{found.text} *", found.numbers, "good")
