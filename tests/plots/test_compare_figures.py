@@ -63,6 +63,12 @@ def test_what_there_is_data_for_is_drawn_in_order() -> None:
     assert figures(replace(case("usual"), contrasts=(), calibrations=(), overall=())) == {}
 
 
+def test_the_error_of_calibration_is_said_to_be_without_noise() -> None:
+    assert (
+        "mean distance from the diagonal, less what noise adds" in drawn("usual")["calibration"].description
+    )
+
+
 def test_marks_are_differences_and_lines_their_intervals() -> None:
     shown = case("usual")
     (axes,) = drawn("usual")["differences"].axes

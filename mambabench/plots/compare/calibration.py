@@ -68,7 +68,8 @@ def draw_calibration(comparison: Comparison) -> DescribedFigure | None:
     sheet.label_outer()
     for axes in sheet.axes[-n_columns:]:
         axes.set_xlabel("confidence, %")
-    errors = "ECE: mean distance from the diagonal" if len(by_task) <= _MOST_WITH_ERRORS else ""
+    told = len(by_task) <= _MOST_WITH_ERRORS
+    errors = "ECE: mean distance from the diagonal, less what noise adds" if told else ""
     return sheet.finish(
         "Calibration",
         " · ".join(filter(None, [
