@@ -208,7 +208,8 @@ def _effect(row: Row, *, inside: bool = False) -> str:
 def _over(row: Row, own: Sequence[Row]) -> str:
     if row["task"] != OVERALL:
         return f"in {row['measure']} of {row['task_label'] or row['task']}"
-    n = len({r["task"] for r in _heads(own) if r["unit"] == "%"})
+    # Of a task whose first metric is a perplexity the mean has the first accuracy.
+    n = len({r["task"] for r in own if r["unit"] == "%" and r["task"] != OVERALL})
     return f"on average over {plural(n, 'task')}" if n else "on average over tasks"
 
 

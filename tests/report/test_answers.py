@@ -47,6 +47,21 @@ def test_one_candidate_is_told_with_its_interval_and_its_tasks() -> None:
     ]
 
 
+def test_a_mean_is_over_each_task_that_has_an_accuracy() -> None:
+    lambada = contrast("ft", "lambada", "better", -3.0)
+    perplexity = lambada | {"measure": "perplexity", "unit": "ppl", "effect_unit": "%"}
+    made = {
+        "contrasts": [
+            contrast("ft", "piqa", "better", 4.5),
+            perplexity,
+            lambada | {"headline": False},
+            contrast("ft", "overall", "better", 2.45),
+        ]
+    }
+    made["scores"] = scores(["base", "ft"], ["piqa"])["scores"]
+    assert "on average over 2 tasks" in said(made)[0]
+
+
 def test_what_no_test_shows_is_called_not_distinguishable() -> None:
     made = {"contrasts": [contrast("ft", "piqa", "not distinguishable", 9.5)]}
     made["scores"] = scores(["base", "ft"], ["piqa"])["scores"]
