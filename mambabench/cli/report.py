@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from mambabench.cli.garbage import collected_rarely
 from mambabench.cli.options import check_directory, not_empty, some_path
 from mambabench.cli.runs_list import shown
 
@@ -86,6 +87,11 @@ def command(**given: Any) -> None:
 
     Equal runs give equal files. Nothing is evaluated or measured.
     """
+    with collected_rarely():
+        _report(given)
+
+
+def _report(given: dict[str, Any]) -> None:
     outputs = _outputs(given["outputs"], given["form"])
     for option in ("figures", "tables"):
         if given[option] is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from stored_sweeps import store_sweep
 
 import mambabench.report.data
 from mambabench.cli import _run
+from mambabench.cli.garbage import collected_rarely
 from mambabench.errors import StoreError
 from mambabench.frames.api import load_runs
 from mambabench.report.build import build_report
@@ -65,6 +67,15 @@ def test_a_report_has_the_sections_of_what_was_run(report: Report) -> None:
     assert {"zeroshot-profile", "differences", "ttft"} <= pictures
     assert len({picture.key for picture in report.pictures()}) == len(report.pictures())
     assert all(picture.description and picture.title for picture in report.pictures())
+
+
+def test_cycles_are_collected_rarely_and_then_as_before() -> None:
+    before = gc.get_threshold()
+    with pytest.raises(ValueError, match="inside"), collected_rarely():  # noqa: PT012
+        assert gc.get_threshold()[0] > 10 * before[0]
+        raise ValueError("inside")
+    assert gc.get_threshold() == before
+    assert gc.isenabled()
 
 
 def test_a_picture_is_drawn_anew_each_time(report: Report) -> None:
