@@ -89,9 +89,14 @@ def _made(manifest: RunManifest) -> dict[str, Any]:
 
 
 def _device(run: LoadedRun) -> str:
-    """Return what the models ran on; of sweeps, which load none here, what the ceilings say."""
-    names = [c.device_name for c in run.checkpoints] + [c.device_name for c in run.ceilings]
-    if not names and run.manifest is not None:
+    """Return what the models ran on; of sweeps, which load none here, by their devices."""
+    from mambabench.frames.joined import device_name
+
+    names = [c.device_name for c in run.checkpoints]
+    if run.speed is not None and run.manifest is not None:
+        devices = dict.fromkeys(row.point.device for row in run.speed.rows)
+        names += [device_name(run.manifest, run.speed, device) for device in devices]
+    elif not names and run.manifest is not None:
         environment = run.manifest.environment
         names = [str(_mapping(environment.get("processor")).get("name") or "")]
     return ", ".join(dict.fromkeys(name for name in names if name))

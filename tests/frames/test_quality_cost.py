@@ -17,6 +17,7 @@ from speed_records import MAMBA, PYTHIA, Speeds, ceilings, failed, point, sweep
 from stored import checkpoint_record
 from stored_sweeps import store_sweep
 
+import mambabench
 from mambabench.frames.api import Runs
 from mambabench.frames.columns import frame
 from mambabench.frames.joined import COSTS, device_name, rows_of_quality_cost
@@ -301,3 +302,12 @@ def test_the_device_is_named_by_the_environment(
     assert run.speed is not None
     manifest = run.manifest.model_copy(update={"environment": environment})
     assert device_name(manifest, run.speed, device) == name
+
+
+def test_a_sweep_on_a_gpu_without_ceilings_is_not_said_to_be_of_the_processor(tmp_path: Path) -> None:
+    records = [
+        r.model_copy(update={"point": r.point.model_copy(update={"device": "cuda:0"})})
+        for r in sweep(models=[MAMBA], prompt_lens=(128,), processes=1)
+    ]
+    store_sweep(tmp_path / "a", records, environment={"gpus": [{"name": "a card"}]})
+    assert list(mambabench.load_runs(tmp_path).frame("runs").device_name) == ["a card"]
