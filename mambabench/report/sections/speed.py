@@ -96,8 +96,8 @@ def speed_section(rows: Rows) -> Section | None:
     blocks += _ceilings(rows("ceilings"))
     blocks += findings(rows, tuple(AXES))
     lead = (
-        "Each figure is the mean over processes of what their repeats took. Memory that ran out is a result: "
-        "it shows what does not fit."
+        "Each figure is the geometric mean over processes, and each time the median of a process's repeats. "
+        "Memory that ran out is a result: it shows what does not fit."
     )
     return Section("speed", "What the models cost: speed and memory", tuple(blocks), lead)
 
