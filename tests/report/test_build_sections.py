@@ -33,6 +33,7 @@ from mambabench.report.sections.doubts import doubts_section
 from mambabench.report.sections.layout import findings
 from mambabench.report.sections.making import making_section
 from mambabench.report.sections.quality import quality_section
+from mambabench.report.sections.speed import speed_section
 
 TWENTY = [f"model-{i}" for i in range(20)]
 TEN = [f"task{i}" for i in range(10)]
@@ -205,3 +206,25 @@ def test_a_cost_without_a_rival_has_no_star() -> None:
     for found in (block for block in section.blocks if isinstance(block, Table)):
         stars = {(row[0].text, row[1].text): "*" in row[3].text for row in found.rows}
         assert stars == {("a", "128"): True, ("a", "1,024"): False, ("b", "128"): False}
+
+
+@pytest.mark.parametrize("n_points", [2, 100])
+def test_points_of_several_machines_name_theirs(n_points: int) -> None:
+    made = sweep("latency", ["a", "b"], [2**i for i in range(n_points // 2)] if n_points > 2 else (128,))
+    for row in made["speed"]:
+        row["run"] = f"run of {row['label']}"
+    made["runs"] = [
+        {"run": f"run of {label}", "kind": "latency", "device_name": f"machine {label}"} for label in "ab"
+    ]
+
+    def texts_of() -> str:
+        section = speed_section(rows_of(made))
+        assert section is not None
+        tables = [block for block in section.blocks if isinstance(block, Table) and block.frame == "speed"]
+        return " ".join(cell.text for found in tables for row in found.rows for cell in row[:2])
+
+    assert "machine a" in texts_of()
+    assert "machine b" in texts_of()
+    for row in made["runs"]:
+        row["device_name"] = "machine a"
+    assert "machine" not in texts_of()

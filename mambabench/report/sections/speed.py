@@ -82,8 +82,11 @@ _RATIO_ORDER: Final = ("ttft_s", "tpot_s", "peak_bytes")
 def speed_section(rows: Rows) -> Section | None:
     """Return the section, or None where no sweep was run."""
     blocks: list[Block] = []
+    machines = {row["run"]: row["device_name"] or "unknown" for row in rows("runs")}
     for kind in AXES:
-        found = [row for row in rows("speed") if row["kind"] == kind]
+        found: list[Row] = [
+            {**row, "machine": machines.get(row["run"])} for row in rows("speed") if row["kind"] == kind
+        ]
         if not found:
             continue
         if len(found) <= MOST_ROWS:
@@ -122,6 +125,8 @@ def _points(kind: str, found: list[Row]) -> Table:
     if AXES[kind] not in names:
         names = [*names, AXES[kind]]
     cells: list[tuple[Column, Callable[[Row], Cell]]] = [(Column("model"), lambda row: Cell(row["label"]))]
+    if varied(rows, ("machine",)):
+        cells.append((Column("machine"), lambda row: Cell(row["machine"] or "")))
     cells += [identity(name) for name in names]
     cells += [_figure(name) for name in _SHOWN[kind]]
     marks = _marks(rows)
@@ -168,7 +173,7 @@ def _limits(row: Row, marks: dict[str, str]) -> Cell:
 def _grids(kind: str, found: list[Row]) -> list[Table]:
     """Return a table a figure: models in rows, settings in columns, each model in its fastest way."""
     best = [row for row in found if row["fastest"]] or found
-    ways = varied(best, WAYS)
+    ways = varied(best, (*WAYS, "machine"))
     names = varied(best, LENGTHS) or [AXES[kind]]
     by: dict[tuple[str, str], Row] = {}
     for row in best:
