@@ -77,7 +77,8 @@ class Runs:
             UnknownNameError: there is no such frame.
         """
         if name not in FRAMES:
-            raise UnknownNameError.for_name("frame", name, FRAMES, where=f"There are {', '.join(FRAMES)}.")
+            there = f"There are {', '.join(FRAMES)}; items are had by `samples()`."
+            raise UnknownNameError.for_name("frame", name, FRAMES, where=there)
         if name not in self._frames:
             module = import_module(f"mambabench.frames.{_MODULES.get(name, 'longcontext')}")
             rows: Callable[[Any], list[dict[str, Any]]] = getattr(module, f"rows_of_{name}")
@@ -151,6 +152,8 @@ def load_runs(*places: str | Path, kinds: Sequence[str] = (), baseline: str | No
         UsageError: a place that does not exist or holds no runs, or no run of the kinds.
         UnknownNameError: a kind or a label that there is not.
     """
+    # One kind typed by itself would be taken for its letters.
+    kinds = (kinds,) if isinstance(kinds, str) else kinds
     for kind in kinds:
         if kind not in _KINDS:
             raise UnknownNameError.for_name("kind", kind, _KINDS, where=f"There are {', '.join(_KINDS)}.")

@@ -95,6 +95,8 @@ def test_every_frame_has_its_columns_and_can_be_changed_by_whoever_asks(
     assert runs.frame("scores")["value"].max() > 0
     with pytest.raises(UnknownNameError, match="unknown frame 'score'"):
         runs.frame("score")
+    with pytest.raises(UnknownNameError, match=r"items are had by `samples\(\)`"):
+        runs.frame("samples")
 
 
 def test_importing_and_loading_stay_light(command: tuple[Path, dict[str, Any]]) -> None:
@@ -215,6 +217,9 @@ def test_kinds_are_picked_and_what_cannot_be_read_is_kept(tmp_path: Path) -> Non
     bad = stored_run(tmp_path, "bad", {"piqa": items()})
     (bad / "manifest.json").write_text("{")
     runs = mambabench.load_runs(tmp_path, kinds=["imported"])
+    assert [run.path for run in mambabench.load_runs(tmp_path, kinds="imported").runs] == [
+        run.path for run in runs.runs
+    ]
     assert [run.manifest.kind if run.manifest else "" for run in runs.runs] == ["imported", ""]
     assert [run.name for run in runs.of_kind("imported")] == [runs.runs[0].name]
     assert runs.of_kind("zeroshot") == []
