@@ -28,6 +28,7 @@ from mambabench.report.answers import answers
 from mambabench.report.build import sections_of
 from mambabench.report.document import Code, Section, Table, Words
 from mambabench.report.format import Rows
+from mambabench.report.sections.comparison import comparison_section
 from mambabench.report.sections.conversation import conversation_section
 from mambabench.report.sections.doubts import doubts_section
 from mambabench.report.sections.layout import findings
@@ -228,3 +229,16 @@ def test_points_of_several_machines_name_theirs(n_points: int) -> None:
     for row in made["runs"]:
         row["device_name"] = "machine a"
     assert "machine" not in texts_of()
+
+
+def test_tasks_of_one_label_have_columns_of_their_own() -> None:
+    found = contrasts([f"m{i}" for i in range(12)], ["t0", "t1", "t2"])["contrasts"]
+    for row in found:
+        if row["task"] != "overall":
+            row |= {"task_label": "Recall", "difference": float(row["task"][1:]), "verdict": "better"}
+    section = comparison_section(rows_of({"contrasts": found, "scores": scores(["base"], ["t0"])["scores"]}))
+    assert section is not None
+    [wide] = [
+        block for block in section.blocks if isinstance(block, Table) and block.key == "comparison-tasks"
+    ]
+    assert [cell.numbers for cell in wide.rows[0][1:]] == [(0.0,), (1.0,), (2.0,)]

@@ -142,14 +142,15 @@ def _apart(title: str, found: list[Row], candidates: Sequence[str]) -> list[Tabl
 
 def _wide(title: str, found: list[Row], candidates: Sequence[str]) -> list[Table]:
     """Return tables with a row for each candidate and a column for each task."""
-    by = {(row["candidate"], (_task(row), row["measure"] or "")): row for row in found}
+    # Labels of a user's suite need not tell tasks apart.
+    by = {(row["candidate"], (row["task"], row["measure"] or "")): row for row in found}
     heads: dict[_Measured, Row] = {}
     shown, more = first_rows(candidates, "contrasts", "model")
     for row in found:
-        heads.setdefault((_task(row), row["measure"] or ""), row)
+        heads.setdefault((row["task"], row["measure"] or ""), row)
     columns = [
         (
-            Column(head[0], _unit_of(head, row), numeric=True),
+            Column(_task(row), _unit_of(head, row), numeric=True),
             _at(shown, by, head),
         )
         for head, row in heads.items()
