@@ -12,6 +12,7 @@ A model takes part in its fastest way of execution.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -183,7 +184,11 @@ def _accuracies(runs: Sequence[LoadedRun]) -> Iterator[_Quality]:
         for average in () if run.zeroshot is None else run.zeroshot.averages:
             parts = _parts(run.zeroshot.rows if run.zeroshot else (), average.model)
             ends = [(r.value, r.low, r.high) for r in parts]
-            known = [(v, a, b) for v, a, b in ends if v is not None and a is not None and b is not None]
+            known = [
+                (v, a, b)
+                for v, a, b in ends
+                if v is not None and a is not None and b is not None and all(map(math.isfinite, (v, a, b)))
+            ]
             low, high = mean_ends(known) if len(known) == average.n_tasks else (None, None)
             basis = tuple(f"{row.label} {row.metric}" for row in parts)
             label = run.label(average.model)

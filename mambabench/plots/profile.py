@@ -125,7 +125,7 @@ def _one_a_task(found: Sequence[_Score]) -> list[_Score]:
     """Return one accuracy a model and task, the first: tables have the headline there."""
     chosen: dict[tuple[str, str], _Score] = {}
     for score in found:
-        if not math.isnan(score.value):
+        if math.isfinite(score.value):
             chosen.setdefault((score.model, score.task), score)
     return list(chosen.values())
 
@@ -260,7 +260,7 @@ def _name_rows(axes: Axes, rows: Sequence[_Row]) -> None:
 
 def _limit(axes: Axes, scores: Sequence[_Score]) -> None:
     """Show the tens around all figures."""
-    ends = [v for s in scores for v in (s.value, s.low, s.high, s.chance, s.reference) if not math.isnan(v)]
+    ends = [v for s in scores for v in (s.value, s.low, s.high, s.chance, s.reference) if math.isfinite(v)]
     low = max(0, math.floor((min(ends) - 1) / _TICKS) * _TICKS)
     high = min(100, math.ceil((max(ends) + 1) / _TICKS) * _TICKS)
     # Room for the markers at both ends of the scale.

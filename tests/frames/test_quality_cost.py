@@ -248,6 +248,13 @@ def test_what_was_not_measured_is_no_row(tmp_path: Path) -> None:
     assert framed().empty
 
 
+def test_infinite_accuracies_have_no_interval_in_the_mean(tmp_path: Path) -> None:
+    values = {"mamba-130m": (math.inf, -math.inf), "pythia-160m": (50.0, 60.0)}
+    found = framed(scored(values), swept(tmp_path / "sweep", sweep(prompt_lens=(128,))))
+    known = found[found.quality_low_percent.notna()]
+    assert set(known.label) == {"pythia-160m"}
+
+
 def test_a_quality_that_is_no_number_is_on_no_front(tmp_path: Path) -> None:
     values = {"mamba-130m": (math.nan, 70.0), "pythia-160m": (50.0, 60.0)}
     found = framed(scored(values), swept(tmp_path / "sweep", sweep(prompt_lens=(128,))))

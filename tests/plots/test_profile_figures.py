@@ -80,6 +80,16 @@ def test_partial_runs_say_so_and_nothing_gives_no_figure() -> None:
     assert draw_profile(frame("scores", [])) is None
 
 
+def test_what_is_infinite_is_not_drawn() -> None:
+    table = scores(["a", "b"])
+    table.loc[0, "value"], table.loc[1, "value"] = float("inf"), float("-inf")
+    table.loc[4, "interval_high"] = float("inf")
+    found = artists(drawn(table))
+    assert list(found["a"].get_xdata()) == [table.loc[2, "value"]]
+    assert len(found["b"].get_xdata()) == 3
+    assert draw_profile(scores(["a"], value=float("inf"))) is None
+
+
 def test_of_many_checkpoints_the_last_of_each_run_of_training_is_shown() -> None:
     steps = [f"pythia-70m@step{n}" for n in range(1000, 25000, 1000)]
     found = artists(drawn(scores(["a", *steps, "b"])))
