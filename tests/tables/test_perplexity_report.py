@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -202,3 +203,14 @@ def test_one_bucket_and_nothing_at_all_can_be_drawn() -> None:
     assert one is not None
     one.canvas.draw()
     assert draw_loss_by_position(build_perplexity_table([record(losses=(), status="unsupported")])) is None
+
+
+@pytest.mark.parametrize("losses", [(math.inf, 3.0), (math.nan, 3.0), (math.inf, math.inf)])
+def test_a_loss_that_overflowed_is_a_gap(losses: tuple[float, ...]) -> None:
+    figure = draw_loss_by_position(build_perplexity_table([record(losses=losses)]))
+    assert figure is not None
+    figure.canvas.draw()
+    low, high = figure.axes[0].get_ylim()
+    assert math.isfinite(low)
+    assert math.isfinite(high)
+    assert low < high

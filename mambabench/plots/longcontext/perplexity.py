@@ -117,7 +117,9 @@ def _scale_losses(axes: Axes, rows: Sequence[PerplexityRow]) -> None:
     """Show all losses; a band that is much wider than they are is cut."""
     from matplotlib.ticker import MaxNLocator
 
-    losses = [p.loss_nats.value for row in rows for p in row.positions]
+    every = [p.loss_nats.value for row in rows for p in row.positions]
+    # What overflowed is a gap of its line.
+    losses = [loss for loss in every if math.isfinite(loss)] or [0.0]
     reach = max(max(losses) - min(losses), 0.05 * max(losses), 1e-3)
     ends = [
         end for row in rows for p in row.positions for end in (p.loss_nats.low, p.loss_nats.high)
