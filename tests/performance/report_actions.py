@@ -19,7 +19,7 @@ from pages import chromium
 
 REPEATS: Final = 15
 ROWS: Final = 200
-"""Of the table to sort: the one of the page that has about as many."""
+"""Of the table to sort: of the page's tables the one that has about as many."""
 _TIMED: Final = """
 const frame = () => new Promise((done) => requestAnimationFrame(() => {
     // Past the frame's own work: a message is heard after it.
