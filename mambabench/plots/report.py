@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mambabench.compare.steps import stepped
-from mambabench.errors import UsageError
+from mambabench.errors import StoreError, UsageError
 from mambabench.plots import check_figure_path, save
 from mambabench.plots.compare import DRAW as OF_COMPARISON
 from mambabench.plots.compare.curves import draw_steps
@@ -117,15 +117,26 @@ def save_pictures(
 
     Raises:
         UsageError: for another format, or a directory that cannot be written to.
+        StoreError: figures could not be drawn of what the runs hold; all others are written.
     """
     for ending in formats:
         check_figure_path(directory / f"figure.{ending}")
     written = []
+    failed = []
     for key, draw in (pictures if isinstance(pictures, Mapping) else pictures_of(pictures)).items():
-        figure = draw()
+        try:
+            figure = draw()
+        except Exception as error:
+            failed.append(f"{key} ({str(error).partition(chr(10))[0] or type(error).__name__})")
+            continue
         for ending in formats:
             written.append(directory / f"{key}.{ending}")
             save(figure, written[-1])
+    if failed:
+        raise StoreError(
+            f"no figure could be drawn of {', '.join(failed)}",
+            hint="`mambabench runs verify` tells which record is damaged. All other figures are there.",
+        )
     return written
 
 

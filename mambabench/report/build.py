@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from mambabench.report.answers import answers
-from mambabench.report.document import Block, Picture, Report, Section, Table
+from mambabench.report.document import Block, Picture, Report, Section, Table, Words
 from mambabench.report.format import Rows, harmless, plural, some, unique
 from mambabench.report.sections.comparison import comparison_section
 from mambabench.report.sections.conversation import conversation_section
@@ -141,7 +141,9 @@ class Drawn:
         return self._draw() if first is None else first
 
 
-def _pictures(runs: Runs, told: Callable[[str], None]) -> tuple[dict[str, list[Picture]], dict[str, int]]:
+def _pictures(
+    runs: Runs, told: Callable[[str], None]
+) -> tuple[dict[str, list[Picture | Words]], dict[str, int]]:
     """Draw what each section has room for: of each run the figures that tell most; count the others."""
     from mambabench.plots.report import drawings_of
 
@@ -149,7 +151,7 @@ def _pictures(runs: Runs, told: Callable[[str], None]) -> tuple[dict[str, list[P
     by: dict[str, list[Drawing]] = {}
     for drawing in drawings_of(runs):
         by.setdefault(_section_of(drawing.figure), []).append(drawing)
-    found: dict[str, list[Picture]] = {}
+    found: dict[str, list[Picture | Words]] = {}
     left: dict[str, int] = {}
     for section, drawings in by.items():
         ranks: dict[str, int] = {}
@@ -177,9 +179,14 @@ def _section_of(figure: str) -> str:
     return _SECTIONS.get(figure, "speed")
 
 
-def _picture(drawing: Drawing, told: Callable[[str], None]) -> Picture:
+def _picture(drawing: Drawing, told: Callable[[str], None]) -> Picture | Words:
+    """Return a figure, or why there is none: one damaged record must not cost the report."""
     told(f"drawing {drawing.key}")
-    drawn = Drawn(drawing.draw)
+    try:
+        drawn = Drawn(drawing.draw)
+    except Exception as error:
+        reason = harmless(str(error).partition("\n")[0]) or type(error).__name__
+        return Words((f"The figure {drawing.key} could not be drawn: {reason}.",), "bad")
     title = harmless(drawn.description.partition("\n")[0]) or drawing.figure
     # Several runs have a figure of this title.
     title = f"{title} ({drawing.run})" if drawing.key != drawing.figure else title
@@ -187,7 +194,9 @@ def _picture(drawing: Drawing, told: Callable[[str], None]) -> Picture:
 
 
 def _with_pictures(
-    sections: Mapping[str, Section], pictures: Mapping[str, Sequence[Picture]], left: Mapping[str, int]
+    sections: Mapping[str, Section],
+    pictures: Mapping[str, Sequence[Picture | Words]],
+    left: Mapping[str, int],
 ) -> list[Section]:
     """Put figures behind the first table of their section."""
     kept = []

@@ -22,7 +22,7 @@ from mambabench.cli.garbage import collected_rarely
 from mambabench.errors import StoreError
 from mambabench.frames.api import load_runs
 from mambabench.report.build import build_report
-from mambabench.report.document import Browser, Code, Report
+from mambabench.report.document import Browser, Code, Report, Words
 
 NAMES = ("base", "<b>ft</b>|$x_1%")
 
@@ -76,6 +76,22 @@ def test_cycles_are_collected_rarely_and_then_as_before() -> None:
         raise ValueError("inside")
     assert gc.get_threshold() == before
     assert gc.isenabled()
+
+
+def test_a_figure_that_cannot_be_drawn_costs_no_report(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mambabench.plots import report as figures
+
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("a depth is no number")
+
+    monkeypatch.setattr(figures, "_drawn", broken)
+    made = build_report(load_runs(results))
+    assert not made.pictures()
+    said = [b for s in made.sections for b in s.blocks if isinstance(b, Words) and b.tone == "bad"]
+    assert any("ttft could not be drawn: a depth is no number." in w.sentences[0] for w in said)
+    assert made.tables()
 
 
 def test_a_picture_is_drawn_anew_each_time(report: Report) -> None:

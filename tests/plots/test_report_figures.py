@@ -17,7 +17,7 @@ from made_curves import made_curves
 from quality_costs import quality_costs
 from speed_plot_tables import CASES as SPEED
 
-from mambabench.errors import UsageError
+from mambabench.errors import StoreError, UsageError
 from mambabench.frames.api import Runs
 from mambabench.frames.columns import frame
 from mambabench.frames.load import LoadedRun
@@ -138,6 +138,17 @@ def test_pictures_are_written_one_after_the_other(tmp_path: Path) -> None:
     assert same.read_bytes() == (tmp_path / "ttft.svg").read_bytes()
     with pytest.raises(UsageError, match="cannot be written"):
         save_pictures(runs, tmp_path, ("gif",))
+
+
+def test_a_figure_that_fails_costs_no_other(tmp_path: Path) -> None:
+    def broken() -> Any:
+        raise ValueError("a depth is no number")
+
+    pictures = pictures_of(Made(run("r", speed=speed("small"))))
+    wanted = {"first": broken, "ttft": pictures["ttft"]}
+    with pytest.raises(StoreError, match=r"first \(a depth is no number\)"):
+        save_pictures(wanted, tmp_path, ("svg",))
+    assert [path.name for path in tmp_path.iterdir()] == ["ttft.svg"]
 
 
 def test_saying_what_there_is_draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
