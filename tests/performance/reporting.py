@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -54,6 +54,16 @@ profile = cProfile.Profile()
 code = profile.runcall(_run, sys.argv[1:])
 pstats.Stats(profile).sort_stats("cumulative").print_stats("mambabench", 60)
 sys.exit(code)
+"""
+
+# A process begins with the peak of the one that started it, which must therefore be small.
+_START = """
+import os, subprocess, sys, time
+began = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+code = process.returncode = os.waitstatus_to_exitcode(status)
+print([code, time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss])
 """
 
 
@@ -162,16 +172,13 @@ def taken(arguments: Sequence[str], folder: Path) -> Taken:
         SystemExit: it failed.
     """
     command = [sys.executable, "-m", "mambabench", *arguments]
-    began_s = time.perf_counter()
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, env=_environment())
-    _, status, usage = os.wait4(process.pid, 0)
-    wall_s = time.perf_counter() - began_s
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"`mambabench {' '.join(arguments)}` failed with {process.returncode}")
+    starter = [sys.executable, "-I", "-S", "-c", _START, *command]
+    done = subprocess.run(starter, cwd=folder, stdout=subprocess.PIPE, env=_environment(), check=False)
+    code, wall_s, cpu_s, peak = json.loads(done.stdout)
+    if code:
+        raise SystemExit(f"`mambabench {' '.join(arguments)}` failed with {code}")
     # Kilobytes, but bytes on macOS.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return Taken(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit)
+    return Taken(wall_s, cpu_s, peak * (1 if sys.platform == "darwin" else 1024))
 
 
 @cache
