@@ -32,6 +32,8 @@ class PackedKernels(Protocol):
 
     name: str
     """For the record of a run."""
+    dtype: torch.dtype
+    """Of the activations that matrix products take between the operations; states are float32 always."""
 
     def conv_silu(
         self,
@@ -172,8 +174,12 @@ class CpuKernels:
     name = "mambabench compiled scan"
 
     def __init__(self) -> None:
+        import torch
+
         # numba takes half a second to import, and the loops seconds to compile the first time.
         from mambabench.kernels import _packed_numba, _ssd_numba
+
+        self.dtype = torch.float32
 
         self._loops = _packed_numba
         self._ssd = _ssd_numba
@@ -325,23 +331,49 @@ class CpuKernels:
         return -(-channels // (parts * lanes)) * lanes
 
 
-def kernels_for(device: torch.device | str) -> PackedKernels:
+def kernels_for(device: torch.device | str, dtype: torch.dtype | None = None) -> PackedKernels:
     """Return the kernels of a device.
 
+    Args:
+        device: that the tensors are on.
+        dtype: of the matrix products, which a GPU's kernels give their results in; float32 when absent.
+
     Raises:
-        ExtraMissingError: there are none for it.
+        ExtraMissingError: there are none for it, or they cannot run.
     """
     import torch
 
     kind = torch.device(device).type
     if kind == "cpu":
         return CpuKernels()
+    if kind == "cuda":
+        from mambabench.kernels.cuda import TritonKernels
+
+        return TritonKernels(torch.float32 if dtype is None else dtype)
     from mambabench.errors import ExtraMissingError
 
     raise ExtraMissingError(
         f"there are no scan kernels for {kind} that start from a state",
         hint="Use `--engine as-shipped`, or `--device cpu`.",
     )
+
+
+def obstacle(device: torch.device | str) -> str | None:
+    """Return why `kernels_for` has nothing for a device, in words, or null.
+
+    >>> obstacle("cpu") is None, obstacle("mps")
+    (True, 'there are no scan kernels for mps')
+    """
+    import torch
+
+    kind = torch.device(device).type
+    if kind == "cpu":
+        return None
+    if kind != "cuda":
+        return f"there are no scan kernels for {kind}"
+    from mambabench.kernels import cuda
+
+    return cuda.obstacle()
 
 
 def _addresses(

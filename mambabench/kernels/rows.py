@@ -1,7 +1,7 @@
 """What rows remember, a tensor for each, by reference: naming a row a second time copies nothing.
 
 Every row of a batch has memory of its own, which is freed with the last reference to it. The compiled
-loops read and write rows by their addresses.
+loops and a GPU's kernels read and write rows by their addresses.
 
     after = Rows.places(None, x, (3, 1536), 2)          # room for two rows' states
     y = kernels.conv_silu(x, 0, weight, bias, starts, None, after)
@@ -29,12 +29,13 @@ class Rows:
         shape: of each tensor.
     """
 
-    __slots__ = ("_addresses", "_is_ours", "shape", "tensors")
+    __slots__ = ("_addresses", "_is_ours", "_pointers", "shape", "tensors")
 
     def __init__(self, tensors: Sequence[Tensor | None], shape: Sequence[int]) -> None:
         self.tensors = tuple(tensors)
         self.shape = tuple(shape)
         self._addresses: npt.NDArray[np.int64] | None = None
+        self._pointers: Tensor | None = None
         # Whether each tensor is one row's, and no other object refers to it: only then may it be overwritten.
         self._is_ours = False
 
@@ -122,11 +123,17 @@ class Rows:
         """Return copies of a tensor's rows [rows, ...]; views would keep all of it in memory."""
         return cls([row.clone() for row in tensor], tensor.shape[1:])
 
-    def addresses(self, n_rows: int, shape: Sequence[int], dtype: torch.dtype) -> npt.NDArray[np.int64]:
-        """Return where each row's tensor lies in the memory of the CPU, 0 for null, int64 [rows].
+    def addresses(
+        self,
+        n_rows: int,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+    ) -> npt.NDArray[np.int64]:
+        """Return where each row's tensor lies in the memory of its device, 0 for null, int64 [rows].
 
         Raises:
-            ValueError: there are not `n_rows` contiguous tensors of this shape and dtype on the CPU.
+            ValueError: there are not `n_rows` contiguous tensors of this shape and dtype on the device.
         """
         if len(self.tensors) != n_rows or self.shape != tuple(shape):
             wanted = f"{n_rows} of {tuple(shape)}"
@@ -135,10 +142,36 @@ class Rows:
             for tensor in self.distinct():
                 if tensor.shape != self.shape:
                     raise ValueError(f"a tensor of shape {tuple(tensor.shape)} where {self.shape} is needed")
-                if tensor.dtype != dtype or not tensor.is_cpu or not tensor.is_contiguous():
+                is_there = tensor.is_cpu if device == "cpu" else str(tensor.device) == str(device)
+                if tensor.dtype != dtype or not is_there or not tensor.is_contiguous():
                     raise ValueError(
-                        f"contiguous {dtype} on the CPU is needed, not {tensor.dtype} on {tensor.device}"
+                        f"contiguous {dtype} on {device} is needed, not {tensor.dtype} on {tensor.device}"
                     )
             found = [0 if tensor is None else tensor.data_ptr() for tensor in self.tensors]
             self._addresses = np.array(found, np.int64)
         return self._addresses
+
+    def pointers(
+        self,
+        n_rows: int,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        device: torch.device,
+        sent: Callable[[npt.NDArray[np.int64], torch.device], Tensor],
+    ) -> Tensor:
+        """Return `addresses` as a tensor on the device, which is made once: decoding asks again and again.
+
+        Args:
+            n_rows: as in `addresses`.
+            shape: as in `addresses`.
+            dtype: as in `addresses`.
+            device: that the rows are on.
+            sent: moves an array there.
+
+        Raises:
+            ValueError: as from `addresses`.
+        """
+        addresses = self.addresses(n_rows, shape, dtype, device)
+        if self._pointers is None:
+            self._pointers = sent(addresses, device)
+        return self._pointers

@@ -1,0 +1,343 @@
+"""The operations of `mambabench.kernels.packed` on an NVIDIA GPU, in Triton: no compiled extension is needed.
+
+Activations are in the dtype of the matrix products, arithmetic and states in float32. A row's state lies
+in memory of its own, as on a CPU, and kernels find it by its address, so that nothing is gathered or
+copied when rows go on from states that others share.
+
+    kernels = kernels_for("cuda", torch.bfloat16)
+    y = kernels.conv_silu(xz, 0, taps, bias, starts, None, after)
+
+It has not run on a GPU yet. What is tested without one: every kernel in Triton's interpreter against
+float64, whole models against the CPU's, and that all of them compile for several generations of GPUs.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sysconfig
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mambabench.errors import ExtraMissingError
+from mambabench.kernels.device_rows import Int64s, Layout, sent
+
+if TYPE_CHECKING:
+    from mambabench.kernels.rows import Rows
+
+PIECE_TOKENS = 512
+"""Longest part of a row that one program of Mamba-1's scan takes through time."""
+FEW_TOKENS = 4
+"""Up to which rows of Mamba-2 go token by token: tiles of 16 tokens would be mostly empty."""
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_SCAN_NUMBERS, _MOST_SCAN_CHANNELS = 512, 32
+"""States that a program of Mamba-1's scan holds, 16 for each of its threads; more leave no registers."""
+_MOST_WIDTH, _SSD_NUMBERS = 64, 8_192
+"""Channels of a head that a program of Mamba-2's scan takes, and states that it holds."""
+
+
+def obstacle() -> str | None:
+    """Return what keeps Triton from running here, in words, or null; whether there is a GPU is not asked."""
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed; PyTorch's CUDA builds for Linux bring it"
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return None
+    # Triton compiles a few lines of C for the driver, once on a machine.
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "triton finds no C compiler; install gcc or set CC"
+    if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
+        return "triton finds no Python.h; install Python's development files"
+    return None
+
+
+class TritonKernels:
+    """Triton kernels; see `mambabench.kernels.packed.PackedKernels` for the methods' contract.
+
+    Activations may be of any of three dtypes, and of different ones in one call; parameters and states are
+    float32. Results have the dtype of their input, and `add_norm`'s that of this object.
+
+    Args:
+        dtype: of the matrix products between the operations.
+
+    Raises:
+        ExtraMissingError: Triton cannot be used.
+    """
+
+    name = "mambabench Triton scan"
+
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        reason = obstacle()
+        if reason is not None:
+            what, _, way_out = reason.partition("; ")
+            raise ExtraMissingError(
+                f"the scan kernels for a GPU cannot run: {what}",
+                hint=f"{way_out[0].upper()}{way_out[1:]}, or pass `--engine as-shipped`.",
+            )
+        # Triton 3.9 warns of a change to come where this is not set; both ways are exact enough here.
+        os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+        # Triton looks at TRITON_INTERPRET when a kernel is defined, and takes a while to import.
+        from mambabench.kernels import _triton_math, _triton_scan, _triton_ssd
+
+        self.dtype = dtype
+        self._math: Any = _triton_math
+        self._scan: Any = _triton_scan
+        self._ssd: Any = _triton_ssd
+        self._last: Layout | None = None
+
+    def conv_silu(
+        self,
+        x: Tensor,
+        column: int,
+        weight: Tensor,
+        bias: Tensor,
+        starts: Int64s,
+        before: Rows | None,
+        after: Rows | None,
+    ) -> Tensor:
+        """Run a causal depthwise convolution and SiLU on d columns of `x`."""
+        taps, channels = weight.shape
+        tokens = int(starts[-1])
+        _require(x, x, (tokens, None), column + channels)
+        _require(weight, x, (taps, channels), is_parameter=True)
+        _require(bias, x, (channels,), is_parameter=True)
+        shape = taps - 1, channels
+        layout = self._layout(starts, x.device)
+        old, new = (_pointers(rows, layout, shape, x.device) for rows in (before, after))
+        y = x.new_empty(tokens, channels)
+        source = x, x.shape[1], column
+        with _on(x):
+            if tokens:
+                self._math.conv_silu[(-(-tokens // 4), -(-channels // 256))](
+                    *source, weight, bias, layout.starts, layout.row_of, old, y, tokens, channels,
+                    taps=taps, remembers=old is not None, block_tokens=4, block_channels=256,
+                )  # fmt: skip
+            if new is not None and taps > 1 and layout.rows:
+                # Only now: a row's new window may lie where its old one does.
+                self._math.windows[(layout.rows, -(-channels // 256))](
+                    *source, layout.starts, old, new, channels, past=taps - 1,
+                    remembers=old is not None, block_past=_power(taps - 1), block_channels=256,
+                )  # fmt: skip
+        return y
+
+    def scan(
+        self,
+        u: Tensor,
+        dt: Tensor,
+        dt_bias: Tensor,
+        A_log2: Tensor,
+        proj: Tensor,
+        column: int,
+        D: Tensor,
+        xz: Tensor,
+        z_column: int,
+        starts: Int64s,
+        before: Rows | None,
+        after: Rows | None,
+    ) -> Tensor:
+        """Run the selective scan of Mamba-1 with its gate."""
+        n_states, channels = A_log2.shape
+        tokens = int(starts[-1])
+        for tensor in (u, dt):
+            _require(tensor, u, (tokens, channels))
+        for vector in (dt_bias, D):
+            _require(vector, u, (channels,), is_parameter=True)
+        _require(A_log2, u, (n_states, channels), is_parameter=True)
+        _require(proj, u, (tokens, None), column + 2 * n_states)
+        _require(xz, u, (tokens, None), z_column + channels)
+        y = torch.empty_like(u)
+        layout = self._layout(starts, u.device)
+        if not layout.rows:
+            return y
+        shape = n_states, channels
+        block_states = _power(n_states)
+        block = min(_MOST_SCAN_CHANNELS, max(1, _SCAN_NUMBERS // block_states), _power(channels))
+        blocks = -(-channels // block)
+        sizes = {"block_states": block_states, "block_channels": block, "num_warps": 1}
+
+        def scan(begins: Tensor, stops: Tensor, old: Any, new: Any, steps: Any, out: Any) -> None:
+            self._scan.scan[(len(begins), blocks)](
+                u, dt, dt_bias, A_log2, proj, proj.shape[1], column, D, xz, xz.shape[1], z_column,
+                begins, stops, old, new, steps, out, channels, n_states, remembers=old is not None,
+                is_kept=new is not None, is_read=out is not None, **sizes,
+            )  # fmt: skip
+
+        with _on(u):
+            if not layout.is_cut:
+                old, new = (_pointers(rows, layout, shape, u.device) for rows in (before, after))
+                scan(layout.starts[:-1], layout.starts[1:], old, new, None, y)
+                return y
+            pieces = layout.pieces
+            ends = A_log2.new_empty(pieces.n_inner, *shape)
+            steps = A_log2.new_empty(pieces.n_inner, channels)
+            ends_at = ends.data_ptr() + 4 * n_states * channels * np.arange(pieces.n_inner)
+            scan(pieces.inner_begins, pieces.inner_stops, None, sent(ends_at, u.device), steps, None)
+            old = _pointers(before, layout, shape, u.device)
+            self._scan.join[(layout.rows, blocks)](
+                A_log2, steps, ends, pieces.inner_of, old, channels, n_states, remembers=old is not None,
+                **sizes,
+            )  # fmt: skip
+            first, last = (_addresses(rows, layout, shape, u.device) for rows in (before, after))
+            sources = np.where(pieces.is_first, first[pieces.row], 0)
+            # Each inner piece's end is where the piece after it begins.
+            sources[~pieces.is_first] = ends_at
+            targets = np.where(pieces.is_last, last[pieces.row], 0)
+            on_device = sent(sources, u.device), sent(targets, u.device)
+            scan(pieces.begins, pieces.stops, *on_device, None, y)
+        return y
+
+    def add_norm(self, residual: Tensor, x: Tensor | None, weight: Tensor, eps: float) -> Tensor:
+        """Add `x` to `residual` in place, if there is one, and return its normalisation."""
+        tokens, size = residual.shape
+        _require(residual, residual, (tokens, size), is_parameter=True)
+        _require(weight, residual, (size,), is_parameter=True)
+        if x is not None:
+            _require(x, residual, (tokens, size))
+        y = residual.new_empty(tokens, size, dtype=self.dtype)
+        if tokens:
+            with _on(residual):
+                self._math.add_norm[(tokens,)](
+                    residual, x, weight, y, size, eps, adds=x is not None, block=_power(size)
+                )
+        return y
+
+    def ssd(
+        self,
+        xbc: Tensor,
+        zxbcdt: Tensor,
+        dt_column: int,
+        dt_bias: Tensor,
+        A_log2: Tensor,
+        D: Tensor,
+        n_groups: int,
+        starts: Int64s,
+        before: Rows | None,
+        after: Rows | None,
+        *,
+        dt_limit: tuple[float, float] = (0.0, float("inf")),
+    ) -> Tensor:
+        """Run the scan of Mamba-2 with H heads of P channels."""
+        heads, width = D.shape
+        tokens = int(starts[-1])
+        n_states = (xbc.shape[-1] - heads * width) // (2 * n_groups)
+        if n_states < 1 or heads % n_groups:
+            raise ValueError(f"{n_groups} groups do not fit {heads} heads and {xbc.shape[-1]} columns")
+        _require(xbc, xbc, (tokens, heads * width + 2 * n_groups * n_states))
+        _require(zxbcdt, xbc, (tokens, None), dt_column + heads)
+        for vector in (dt_bias, A_log2):
+            _require(vector, xbc, (heads,), is_parameter=True)
+        _require(D, xbc, (heads, width), is_parameter=True)
+        layout = self._layout(starts, xbc.device)
+        old, new = (_pointers(rows, layout, (heads, n_states, width), xbc.device) for rows in (before, after))
+        y = xbc.new_empty(tokens, heads * width)
+        by_token = layout.longest <= FEW_TOKENS
+        # Products of matrices need 16 of everything.
+        least = 1 if by_token else 16
+        block_states = max(least, _power(n_states))
+        block = max(least, min(_MOST_WIDTH, _SSD_NUMBERS // block_states, _power(width)))
+        options: dict[str, Any] = {"block_states": block_states, "block_width": block, "num_warps": 4}
+        if not by_token:
+            # Products of 32-bit numbers without matrix units need more registers.
+            is_wide = xbc.dtype == torch.float32
+            options |= {
+                "precision": "ieee" if is_wide else "tf32",
+                "block_tokens": 16 if is_wide or layout.longest <= 16 else 32,
+                "num_warps": 8,
+                "num_stages": 1,
+            }
+        if layout.rows:
+            kernel = self._ssd.tokens if by_token else self._ssd.tiles
+            with _on(xbc):
+                kernel[(layout.rows, heads, -(-width // block))](
+                    xbc, xbc.shape[1], heads * width, zxbcdt, zxbcdt.shape[1], dt_column, dt_bias, A_log2, D,
+                    float(dt_limit[0]), float(dt_limit[1]), layout.starts, old, new, y, heads // n_groups,
+                    n_groups, width, n_states, remembers=old is not None, is_kept=new is not None, **options,
+                )  # fmt: skip
+        return y
+
+    def gate_norm(
+        self,
+        y: Tensor,
+        zxbcdt: Tensor,
+        z_column: int,
+        weight: Tensor | None,
+        eps: float,
+        n_groups: int,
+        *,
+        gate_first: bool = True,
+    ) -> None:
+        """Multiply `y` by silu(z) and normalise it by groups, in place."""
+        tokens, channels = y.shape
+        _require(y, y, (tokens, channels))
+        _require(zxbcdt, y, (tokens, None), z_column + channels)
+        if weight is not None:
+            _require(weight, y, (channels,), is_parameter=True)
+        if channels % n_groups:
+            raise ValueError(f"{channels} channels do not divide into {n_groups} groups")
+        size = channels // n_groups
+        if tokens:
+            with _on(y):
+                self._math.gate_norm[(tokens, n_groups)](
+                    y, zxbcdt, zxbcdt.shape[1], z_column, weight, size, n_groups, eps,
+                    norms=weight is not None, gate_first=gate_first, block=_power(size),
+                )  # fmt: skip
+
+    def _layout(self, starts: Int64s, device: torch.device) -> Layout:
+        """Return the rows' bounds on the device; all layers of a forward give the same array."""
+        # Another thread may put its own in between; what is taken here stays this call's.
+        last = self._last
+        if last is None or last.source is not starts or last.device != device:
+            last = self._last = Layout(starts, device, PIECE_TOKENS)
+        return last
+
+
+def _pointers(
+    rows: Rows | None, layout: Layout, shape: tuple[int, ...], device: torch.device
+) -> Tensor | None:
+    """Return the addresses of the rows' states, on the device; null when none has one."""
+    if rows is None:
+        return None
+    return rows.pointers(layout.rows, shape, torch.float32, device, sent)
+
+
+def _addresses(rows: Rows | None, layout: Layout, shape: tuple[int, ...], device: torch.device) -> Int64s:
+    if rows is None:
+        return np.zeros(layout.rows, np.int64)
+    return rows.addresses(layout.rows, shape, torch.float32, device)
+
+
+def _on(tensor: Tensor) -> AbstractContextManager[Any]:
+    """Make a tensor's device the current one, where Triton launches."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
+
+
+def _power(n: int) -> int:
+    """Return the smallest power of two that is not smaller."""
+    return 1 << max(0, n - 1).bit_length()
+
+
+def _require(
+    tensor: Tensor,
+    beside: Tensor,
+    shape: tuple[int | None, ...],
+    columns: int = 0,
+    *,
+    is_parameter: bool = False,
+) -> None:
+    # The kernels read past the end of an array that is too short, so no wrong shape may reach them.
+    fits = tensor.dim() == len(shape) and all(
+        want is None or have == want for have, want in zip(tensor.shape, shape, strict=True)
+    )
+    if not fits or tensor.shape[-1] < columns:
+        raise ValueError(f"a tensor of shape {tuple(tensor.shape)} where {shape} is needed")
+    wanted = _DTYPES[:1] if is_parameter else _DTYPES
+    if tensor.dtype not in wanted or tensor.device != beside.device or not tensor.is_contiguous():
+        kind = "float32" if is_parameter else "floats of 32 or 16 bits"
+        raise ValueError(
+            f"contiguous {kind} on {beside.device} are needed, not {tensor.dtype} on {tensor.device}"
+        )
