@@ -60,7 +60,8 @@ class _Norm:
             return self.kernels.add_norm(residual, x, self.weight, NORM_EPSILON)
         if x is not None:
             residual += x
-        return functional.layer_norm(residual, self.weight.shape, self.weight, self.bias, NORM_EPSILON)
+        y = functional.layer_norm(residual, self.weight.shape, self.weight, self.bias, NORM_EPSILON)
+        return y.to(self.kernels.dtype)
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,7 @@ class _Block:
     @property
     def token_bytes(self) -> int:
         mixer = self.mixer
-        # A Mamba-1 mixer's xz, u, dt, y and small projection.
-        size = 24 * mixer.d_inner if isinstance(mixer, MambaLayer) else mixer.token_bytes
-        return size if self.mlp is None else max(size, self.mlp.token_bytes)
+        return mixer.token_bytes if self.mlp is None else max(mixer.token_bytes, self.mlp.token_bytes)
 
     def start(self, rows: int) -> list[LayerState]:
         """Return the states of rows that have seen nothing."""
@@ -93,8 +92,9 @@ class _Block:
         mixer = self.mixer
         if isinstance(mixer, AttentionLayer):
             assert call.attention is not None
+            # In float32 whatever the kernels' dtype, as its keys and values are kept.
             return mixer.step(
-                x, call.starts, call.rotation, call.attention, before, read=read, keep=call.keep
+                x.float(), call.starts, call.rotation, call.attention, before, read=read, keep=call.keep
             )
         state: RecurrentState | None = None if before is None else before[0]
         mixed, after = mixer.step(x, call.starts, state, read=read, keep=call.keep, consume=call.consume)
@@ -106,7 +106,7 @@ class HybridSteps:
 
     Args:
         config: mamba_ssm's configuration.
-        state: mamba_ssm's state dict, on the CPU; tensors that have the right dtype are shared.
+        state: mamba_ssm's state dict, on the device; tensors that have the right dtype are shared.
         vocab_size: ids that may be predicted.
         dtype: of the matrix products' weights; the recurrence's parameters keep float32.
 
@@ -128,7 +128,7 @@ class HybridSteps:
         self._head = weights.get("lm_head.weight", self._embedding)
         self.vocab_size = vocab_size
         self.device, self.dtype = self._embedding.device, dtype
-        self._kernels = kernels_for(self.device)
+        self._kernels = kernels_for(self.device, dtype)
         self._attn_cfg: dict[str, Any] = config.get("attn_cfg") or {}
         self._rms = bool(config.get("rms_norm", True))
         attention = set(config.get("attn_layer_idx") or [])

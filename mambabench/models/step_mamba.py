@@ -68,6 +68,11 @@ class MambaLayer:
         }
 
     @property
+    def token_bytes(self) -> int:
+        """Memory of a forward per token: xz, u, dt, y and the small projection."""
+        return 6 * self._kernels.dtype.itemsize * self.d_inner
+
+    @property
     def row_bytes(self) -> int:
         """Bytes of a row's state."""
         return sum(4 * math.prod(shape) for shape in self.shapes.values())
@@ -89,14 +94,16 @@ class MambaLayer:
         """Map normalised inputs [T, d_model] to what is added to the residual stream, [T or n, d_model].
 
         Args:
-            x: float32.
+            x: in the kernels' dtype.
             starts: where each row begins, and T, [B + 1].
             state: of each row "conv" [k - 1, d_inner] and "ssm" [N, d_inner]; null for rows that begin here.
             read: positions whose outputs are needed; null for all.
             keep: rows whose states are wanted, in this order; null for all.
             consume: whether the state may be overwritten.
         """
-        after = RecurrentState.places(state, x, self.shapes, len(starts) - 1, keep=keep, consume=consume)
+        after = RecurrentState.places(
+            state, self._taps, self.shapes, len(starts) - 1, keep=keep, consume=consume
+        )
         before = {} if state is None else state.named
         xz = linear(x, self._in_proj, self._in_bias)
         u = self._kernels.conv_silu(
@@ -174,7 +181,7 @@ class MambaSteps:
         self._head: Tensor = model.get_output_embeddings().weight.detach()
         self.vocab_size = vocab_size
         self.device, self.dtype = self._embedding.device, self._embedding.dtype
-        self._kernels = kernels_for(self.device)
+        self._kernels = kernels_for(self.device, self.dtype)
         self.kernel_path = self._kernels.name
         eps = config.mixer_rms_eps if config.model_type == "falcon_mamba" else None
         self._layers = [
@@ -190,9 +197,9 @@ class MambaSteps:
         self._eps = float(config.layer_norm_epsilon)
         self._one_token = OneToken(self._layers, self._norms, self._last_norm, self._eps)
         self.state_size = StateSize(sum(layer.row_bytes for layer in self._layers), 0)
-        # The residual stream, its normalised copy and a layer's xz, u, dt, y and small projection.
-        d_inner = self._layers[0].d_inner
-        self.activation_bytes_per_token = 4 * (3 * self._embedding.shape[1] + 6 * d_inner)
+        # The residual stream, its normalised copy, the mixer's output, and what the mixer holds.
+        width, size = self._embedding.shape[1], self._kernels.dtype.itemsize
+        self.activation_bytes_per_token = self._layers[0].token_bytes + (4 + 2 * size) * width
 
     def start(self, rows: int) -> State:
         """Return the state of rows that have seen nothing."""

@@ -94,8 +94,9 @@ class Mamba2Layer:
         """Bytes of a row's state."""
         # The projection (a 16-bit one twice for a moment), the convolution's output, the scan's, and what the
         # scan makes for all heads: a little more for rows that are far shorter than a tile.
-        once_more = self._in_proj.dtype.itemsize if self._in_proj.dtype.itemsize < 4 else 0
-        self.token_bytes = (4 + once_more) * self._in_proj.shape[0] + 4 * (
+        size = kernels.dtype.itemsize
+        once_more = self._in_proj.dtype.itemsize if self._in_proj.dtype.itemsize < size else 0
+        self.token_bytes = (size + once_more) * self._in_proj.shape[0] + size * (
             conv_channels + self.d_ssm + 2 * heads + n_groups * (2 * d_state + 128)
         )
         """Memory of a forward per token."""
@@ -117,14 +118,16 @@ class Mamba2Layer:
         """Map normalised inputs [T, d_model] to what is added to the residual stream, [T or n, d_model].
 
         Args:
-            x: float32.
+            x: in the kernels' dtype.
             starts: where each row begins, and T, [B + 1].
             state: of each row "conv" [k - 1, channels] and "ssm" [H, N, P]; null for rows that begin here.
             read: positions whose outputs are needed; null for all.
             keep: rows whose states are wanted, in this order; null for all.
             consume: whether the state may be overwritten.
         """
-        after = RecurrentState.places(state, x, self.shapes, len(starts) - 1, keep=keep, consume=consume)
+        after = RecurrentState.places(
+            state, self._taps, self.shapes, len(starts) - 1, keep=keep, consume=consume
+        )
         before = {} if state is None else state.named
         zxbcdt = linear(x, self._in_proj, self._in_bias)
         xbc = self._kernels.conv_silu(
@@ -202,7 +205,7 @@ class Mamba2Steps:
         self._head: Tensor = causal.get_output_embeddings().weight.detach()
         self.vocab_size = vocab_size
         self.device, self.dtype = self._embedding.device, self._embedding.dtype
-        self._kernels = kernels_for(self.device)
+        self._kernels = kernels_for(self.device, self.dtype)
         self.kernel_path = self._kernels.name
         low, high = config.time_step_limit
         self._layers = [
@@ -222,8 +225,9 @@ class Mamba2Steps:
         self._one_token = OneToken(self._layers, self._norms, self._last_norm, self._eps)
         self.state_size = StateSize(sum(layer.row_bytes for layer in self._layers), 0)
         # The residual stream, its normalised copy and the mixer's output beside what the mixer holds.
-        width = self._embedding.shape[1]
-        self.activation_bytes_per_token = max(layer.token_bytes for layer in self._layers) + 12 * width
+        width, size = self._embedding.shape[1], self._kernels.dtype.itemsize
+        most = max(layer.token_bytes for layer in self._layers)
+        self.activation_bytes_per_token = most + (4 + 2 * size) * width
 
     def start(self, rows: int) -> State:
         """Return the state of rows that have seen nothing."""

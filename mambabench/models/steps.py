@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mambabench.kernels import ahead
+from mambabench.kernels.packed import obstacle
 from mambabench.models import attention_support, step_attention, step_mamba, step_mamba2
 
 if TYPE_CHECKING:
@@ -25,10 +26,11 @@ def steps_for(module: PreTrainedModel, *, vocab_size: int) -> StatefulModel | No
     """
     family = str(module.config.model_type)
     if family in step_mamba.FAMILIES | step_mamba2.FAMILIES:
-        # The kernels for a GPU that start from a state are not there; its plain path is fast.
-        if module.device.type != "cpu" or getattr(module.config, "hidden_act", "") != "silu":
+        # Without kernels that start from a state it runs as it is shipped; its record says so.
+        if obstacle(module.device) or getattr(module.config, "hidden_act", "") != "silu":
             return None
-        ahead.wait_for("mamba2" if family in step_mamba2.FAMILIES else "mamba")
+        if module.device.type == "cpu":
+            ahead.wait_for("mamba2" if family in step_mamba2.FAMILIES else "mamba")
         if family in step_mamba.FAMILIES:
             return step_mamba.MambaSteps(module, vocab_size=vocab_size)
         return step_mamba2.Mamba2Steps(module, vocab_size=vocab_size)

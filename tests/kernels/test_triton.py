@@ -30,7 +30,7 @@ FLOATS = {"weight", "bias", "dt_bias", "a", "skip", "residual", "steps", "ends"}
 
 @needs_triton
 def test_all_kernels_and_models_in_the_interpreter() -> None:
-    files = [TESTS / "kernels" / "triton_interpreted.py"]
+    files = [TESTS / "kernels" / "triton_interpreted.py", TESTS / "models" / "triton_models.py"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *files]
     # Alone, since Triton looks at the variable when a kernel is defined, and every later test would see it.
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}

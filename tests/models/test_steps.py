@@ -10,6 +10,7 @@ import torch
 from builders import mamba_config, tiny_llama, tiny_mamba, tiny_mamba2, tiny_neox
 from transformers import JambaConfig, JambaForCausalLM, MambaForCausalLM
 
+from mambabench.kernels.packed import CpuKernels
 from mambabench.models.load import check, load
 from mambabench.models.steps import steps_for
 from mambabench.registry import resolve
@@ -69,3 +70,27 @@ def test_what_there_is_no_code_for_runs_as_shipped() -> None:
         )
     )  # fmt: skip
     assert steps_for(jamba, vocab_size=300) is None
+
+
+def test_a_device_without_kernels_runs_a_mamba_as_shipped() -> None:
+    with torch.device("meta"):
+        nowhere = MambaForCausalLM(mamba_config())
+    assert steps_for(nowhere, vocab_size=300) is None
+
+
+def test_a_gpu_with_kernels_runs_a_mamba_from_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def kernels(device: torch.device, dtype: torch.dtype) -> CpuKernels:
+        asked.append((device.type, dtype))
+        return CpuKernels()
+
+    # What is on no device at all stands for a GPU: nothing is computed.
+    monkeypatch.setattr("mambabench.models.steps.obstacle", lambda device: None)
+    monkeypatch.setattr("mambabench.models.step_mamba.kernels_for", kernels)
+    with torch.device("meta"):
+        on_gpu = MambaForCausalLM(mamba_config()).bfloat16()
+    found: Any = steps_for(on_gpu, vocab_size=300)
+    assert asked == [("meta", torch.bfloat16)]
+    assert found.device.type == "meta"
+    assert not found._one_token.takes([1, 1]), "the program for one token is a CPU's"
