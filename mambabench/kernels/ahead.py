@@ -38,7 +38,7 @@ def compile_ahead() -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     for parts in (("mamba", "mamba2"), ("program",)):
         # Two at once, since who waits for the loops of a family soon waits for the program, too.
-        if all(_marker(part).exists() for part in parts):
+        if is_compiled(parts):
             continue
         program = f"from mambabench.kernels.ahead import compile_now; compile_now({parts})"
         command = [sys.executable, "-c", program]
@@ -58,6 +58,15 @@ def wait_for(part: str) -> None:
     """
     while not _marker(part).exists() and any(child.poll() is None for child in _children):
         time.sleep(_POLL_S)
+
+
+def is_compiled(parts: Sequence[str] = PARTS) -> bool:
+    """Tell whether loops lie compiled on this machine, for this code, numba and processor.
+
+    Args:
+        parts: of `PARTS`.
+    """
+    return all(_marker(part).exists() for part in parts)
 
 
 def compile_now(parts: Sequence[str] = PARTS) -> None:
