@@ -2,7 +2,8 @@
 
 transformers replaces its torch functions by those of `mamba_ssm` and `causal_conv1d` when these can be
 imported, without looking at the device; a CPU run on a GPU machine would then call CUDA code. Each such
-function keeps the torch one it replaced, and `keep_cpu_on_torch` picks between them by the tensor's device.
+function keeps the torch one it replaced, and `keep_cpu_on_torch` picks between them by the tensor's device,
+and by its dtype: the kernels know no 64-bit floats, in which the shipped code is a certificate's reference.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _SCANS = ("mamba_selective_scan", "mamba2_chunk_scan")
 
 
 def keep_cpu_on_torch(model: PreTrainedModel) -> None:
-    """Make the kernels of the model's module run for CUDA tensors only; idempotent.
+    """Make the kernels of the model's module run for CUDA tensors of 32 or 16 bits only; idempotent.
 
     Args:
         model: any transformers model; one without optional kernels is left as it is.
@@ -86,7 +87,7 @@ def _by_device(wrapper: Any) -> Any:
     @functools.wraps(torch_function)
     def chosen(*args: Any, **kwargs: Any) -> Any:
         first = next((a for a in (*args, *kwargs.values()) if hasattr(a, "is_cuda")), None)
-        if first is not None and first.is_cuda:
+        if first is not None and first.is_cuda and str(first.dtype) != "torch.float64":
             return wrapper(*args, **kwargs)
         return torch_function(*args, **{k: v for k, v in kwargs.items() if k in accepted})
 

@@ -65,9 +65,24 @@ def test_cuda_tensors_still_reach_the_kernels(tmp_path: Path, cuda_kernels: list
 
     class OnCuda:
         is_cuda = True
+        dtype = torch.bfloat16
 
     scan(OnCuda(), dt=None)
     assert cuda_kernels == ["cuda"]
+
+
+def test_the_reference_in_64_bits_never_reaches_the_kernels(tmp_path: Path, cuda_kernels: list[str]) -> None:
+    load(check(resolve(str(tiny_mamba(tmp_path / "m"))), device="cpu"))
+    scan: Any = vars(importlib.import_module(MODULE))["mamba_selective_scan"]
+
+    class OnCuda:
+        is_cuda = True
+        dtype = torch.float64
+
+    # torch's own function takes real tensors only, and says so.
+    with pytest.raises((AttributeError, TypeError)):
+        scan(OnCuda())
+    assert cuda_kernels == []
 
 
 def test_it_is_done_once(tmp_path: Path) -> None:
