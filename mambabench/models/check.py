@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mambabench.checkpoint_files import CONFIG, CheckpointFiles
 from mambabench.errors import CheckpointError, ExtraMissingError
+from mambabench.kernels.packed import obstacle as kernels_obstacle
 from mambabench.models import architecture, convert, hashing, hub, hybrid_shapes, official
 from mambabench.models import tokenizer as tokenizers
 from mambabench.models.device import pick_device, pick_dtype
@@ -64,7 +65,8 @@ def check(
         DeviceError: the device cannot be used.
         CheckpointError: half a checkpoint, a damaged or unsafe one, or a tokenizer that does not fit.
         HubUnreachableError: something is not on this machine and the Hub does not answer.
-        ExtraMissingError: only mamba_ssm on a GPU can run it, or run it as shipped.
+        ExtraMissingError: only mamba_ssm on a GPU can run it, or run it as shipped; or a GPU's kernels lack
+            something.
     """
     require_window(max_length)
     pick_dtype(dtype, device="cpu", stored="")  # a mistyped one is reported before the Hub is asked
@@ -136,13 +138,21 @@ def _implementation(located: Located, device: str, engine: Engine) -> Implementa
 
 
 def _require_own_steps(located: Located, device: str, engine: Engine, reason: str) -> None:
-    """Refuse what mamba_ssm on a GPU alone can run: another device, or a forward that is not known here."""
+    """Refuse what mamba_ssm on a GPU alone can run: no kernels here, or a forward that is not known here."""
     obstacle = hybrid_shapes.obstacle(located.config)
     way_out = "Install `mambabench[cuda]` on a machine with an NVIDIA GPU and pass `--device cuda`."
     if device.startswith("cuda"):
+        lacking = kernels_obstacle(device)
+        if obstacle:
+            why, hint = obstacle, "Install `mambabench[cuda]`."
+        elif lacking:
+            why, hint = f"{reason}; {lacking}", "`--device cpu` runs it without mamba-ssm."
+        elif engine == "as-shipped":
+            why, hint = reason, "`--engine shared` runs it without mamba-ssm."
+        else:
+            return
         raise ExtraMissingError(
-            f"this checkpoint needs mamba-ssm on a GPU, and mamba-ssm is not installed: {reason}",
-            hint="Install `mambabench[cuda]`." if obstacle else "`--device cpu` runs it without mamba-ssm.",
+            f"this checkpoint needs mamba-ssm on a GPU, and mamba-ssm is not installed: {why}", hint=hint
         )
     if obstacle:
         raise ExtraMissingError(

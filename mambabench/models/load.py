@@ -107,7 +107,7 @@ def _load_official(plan: CheckpointPlan) -> LoadedModel:
 
 
 def _load_own(plan: CheckpointPlan) -> LoadedModel:
-    """Load a model of mamba_ssm that transformers cannot run and whose own code needs a GPU."""
+    """Load a model of mamba_ssm that transformers cannot run, where mamba_ssm's own code does not run."""
     from mambabench.models.step_hybrid import HybridSteps
     from mambabench.models.stepping_model import SteppingModel
 
@@ -117,12 +117,14 @@ def _load_own(plan: CheckpointPlan) -> LoadedModel:
     else:
         assert plan.source is not None
         state = read_state(plan.source.weights)
-        for name in list(state):
-            # One by one, so that no second copy of a whole checkpoint is held.
-            state[name] = state[name].to(torch.float32 if name.rpartition(".")[2] in FP32_NAMES else dtype)
-    steps = HybridSteps(plan.config, state, vocab_size=plan.vocab_size, dtype=dtype)
     # A tied head stands in a state dict beside the embedding, and positions' frequencies may, too.
-    parameters = {name: state[name] for name in hybrid_shapes.parameter_shapes(plan.config)}
+    wanted = hybrid_shapes.parameter_shapes(plan.config)
+    for name in wanted.keys() & state.keys():
+        # One by one, so that no second copy of a whole checkpoint is held.
+        kept = torch.float32 if name.rpartition(".")[2] in FP32_NAMES else dtype
+        state[name] = state[name].to(device=plan.device, dtype=kept)
+    steps = HybridSteps(plan.config, state, vocab_size=plan.vocab_size, dtype=dtype)
+    parameters = {name: state[name] for name in wanted}
     record = _record(plan, parameters.items(), UNSHIPPED, steps.kernel_path)
     return SteppingModel(steps, plan.tokenizer, record)
 

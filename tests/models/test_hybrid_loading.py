@@ -6,6 +6,7 @@ mamba_ssm's own code where that is here.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -29,6 +30,8 @@ from torch import Tensor
 from transformers import BambaConfig, BambaForCausalLM
 
 from mambabench.cli import _run
+from mambabench.kernels.packed import CpuKernels
+from mambabench.models import check as checking
 from mambabench.models.base import SamplingOptions
 from mambabench.models.certificate import certify
 from mambabench.models.load import check, load
@@ -307,3 +310,29 @@ def test_the_command_evaluates_a_hybrid(
     assert [cell["status"] for cell in shown["cells"]] == ["ok"]
     assert _run(["zeroshot", *shared, "--engine", "as-shipped"]) == 4
     assert "which needs a CUDA GPU" in capsys.readouterr().err
+
+
+def test_a_gpu_with_kernels_runs_it_without_mamba_ssm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mambabench.models.official.is_installed", lambda: False)
+    monkeypatch.setattr(checking, "kernels_obstacle", lambda device: None)
+    directory = tiny_hybrid(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(checking, "pick_device", lambda text: "cuda:0")
+        plan = check(resolve(str(directory)))
+    assert (plan.implementation, plan.device, plan.dtype) == ("mambabench", "cuda:0", "bfloat16")
+    # What is on no device at all stands for the GPU: all weights go there, in their dtypes.
+    monkeypatch.setattr("mambabench.models.load.device_name", lambda device: "a GPU")
+    made = []
+
+    def kernels(device: torch.device, dtype: torch.dtype) -> CpuKernels:
+        made.append((device.type, dtype))
+        return CpuKernels()
+
+    monkeypatch.setattr("mambabench.models.step_hybrid.kernels_for", kernels)
+    model = load(dataclasses.replace(plan, device="meta"))
+    assert made == [("meta", torch.bfloat16)]
+    assert model.device.type == "meta"
+    dtypes = model.record.dtypes
+    assert [dtypes[group] for group in ("matmul", "embedding", "A_log")] == ["bfloat16"] * 2 + ["float32"]

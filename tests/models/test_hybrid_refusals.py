@@ -77,9 +77,16 @@ def test_a_gpu_without_mamba_ssm_is_sent_where_it_runs(
 ) -> None:
     monkeypatch.setattr(checking, "pick_device", lambda text: "cuda:0")
     monkeypatch.setattr("mambabench.models.official.is_installed", lambda: False)
+    monkeypatch.setattr(checking, "kernels_obstacle", lambda device: "triton is not installed")
+    ref = resolve(str(tiny_hybrid(tmp_path, config, spread_weights(HYBRID))))
     with pytest.raises(ExtraMissingError, match="mamba-ssm is not installed") as caught:
-        check(resolve(str(tiny_hybrid(tmp_path, config, spread_weights(HYBRID)))))
+        check(ref)
     assert ("--device cpu" in caught.value.hint) == (config is HYBRID)
+    assert ("triton is not installed" in caught.value.message) == (config is HYBRID)
+    monkeypatch.setattr(checking, "kernels_obstacle", lambda device: None)
+    with pytest.raises(ExtraMissingError, match="mamba-ssm is not installed") as caught:
+        check(ref, engine="as-shipped")
+    assert ("--engine shared" in caught.value.hint) == (config is HYBRID)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
