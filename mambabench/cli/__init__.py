@@ -41,6 +41,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "advise": ("mambabench.cli.advise", "Say which measured model and settings fit a task."),
     "runs": ("mambabench.cli.runs", "List, show, rename, delete and verify stored runs."),
     "report": ("mambabench.cli.report", "Make one page of runs to pass on: HTML, Markdown, LaTeX or JSON."),
+    "doctor": (
+        "mambabench.cli.doctor",
+        "Say what is installed, what can run here, and whether it computes right.",
+    ),
     "models": ("mambabench.cli.models", "List the models that can be named."),
     "suites": ("mambabench.cli.suites", "List the suites, or show one."),
     "tasks": ("mambabench.cli.tasks", "Find a task to use with --task."),
