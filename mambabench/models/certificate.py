@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 BAR = 1.5
 """Largest ratio of the fast path's error to the shipped path's."""
 REFERENCE = "float64 forward of the shipped code"
+REFERENCE_OF_ANOTHER = "float64 forward, over the same weights, of transformers"
+"""Before the name of a model, where the shipped code cannot be run in 64 bits."""
 
 _ROUNDINGS = 2.0
 """A shipped path that errs less than this many roundings of its logits is taken to err so much: one for the
@@ -49,6 +51,7 @@ def certify(
 
     Args:
         model: any; null is returned for one without a fast path, or without shipped code to compare it with.
+            One whose shipped code cannot be run in 64 bits has a `reference` that can, over the same weights.
         fingerprint: of the plan that the model was loaded by.
         cache: directory of earlier certificates; by default `certificates` in the user's cache directory.
         trust_cache: False for a model that is not as loaded: its fingerprint does not tell.
@@ -111,6 +114,7 @@ def measure(model: LoadedModel) -> CertificateRecord:
     from mambabench.models.quiet import quiet
 
     stateful, module = model.stateful, getattr(model, "module", None)
+    other = getattr(model, "reference", None)
     if stateful is None or module is None:
         raise ValueError(f"{model.record.name} has no two paths to compare")
     started_s = time.perf_counter()
@@ -119,7 +123,7 @@ def measure(model: LoadedModel) -> CertificateRecord:
     worst = 0.0
     with quiet():
         while len(rounds) < _ROUNDS and worst <= _CLEAR and (worst > BAR or len(rounds) != 1):
-            probe = make_probe(model, module, ids)
+            probe = make_probe(model, module, ids, reference=other)
             rounds.append([_compare(model.record.name, stateful, probe, kind) for kind in KINDS])
             worst = max(kind.ratio for kind in rounds[-1])
     # A clear mistake is not averaged with rows that it did not touch.
@@ -127,9 +131,9 @@ def measure(model: LoadedModel) -> CertificateRecord:
     ratio = max(kind.ratio for kind in kinds)
     return CertificateRecord(
         fast_path=stateful.kernel_path,
-        shipped_path=f"transformers {type(module).__name__}",
+        shipped_path=f"{'transformers' if other is None else 'mamba_ssm'} {type(module).__name__}",
         dtype=dtype_name(stateful.dtype),
-        reference=REFERENCE,
+        reference=REFERENCE if other is None else f"{REFERENCE_OF_ANOTHER} {type(other).__name__}",
         kinds=tuple(kinds),
         n_tokens=sum(kind.n_tokens for kind in kinds),
         n_rounds=len(rounds),

@@ -74,13 +74,14 @@ class Answer:
     logits: Tensor
 
 
-def make_probe(model: LoadedModel, module: Any, source: Iterator[int]) -> Probe:
+def make_probe(model: LoadedModel, module: Any, source: Iterator[int], *, reference: Any = None) -> Probe:
     """Make the rows and run them as shipped and in 64 bits.
 
     Args:
         model: whose name, device and vocabulary are used.
         module: its shipped code with its weights.
         source: of ids; it can be asked again for other rows.
+        reference: the code that is run in 64 bits, over the same weights; `module` when absent.
 
     Raises:
         NotANumberError: the shipped logits are not finite.
@@ -89,24 +90,28 @@ def make_probe(model: LoadedModel, module: Any, source: Iterator[int]) -> Probe:
     trunk = list(islice(source, _TRUNK_TOKENS))
     rows = [trunk + list(islice(source, n)) for n in _BRANCH_TOKENS]
     rows.append(list(islice(source, _OWN_TOKENS)))
+    both = module if reference is None else reference, module
     n_threads = 1 + sum(parameter.numel() for parameter in module.parameters()) // _PARAMETERS_PER_THREAD
     with at_most_threads(n_threads):
-        exact, shipped = _both(model, module, rows, keep=max(map(len, rows)))
-        if getattr(module.config, "chunk_size", None) is not None:
+        exact, shipped = _both(model, both, rows, keep=max(map(len, rows)))
+        if getattr(both[0].config, "chunk_size", None) is not None:
             long = [list(islice(source, _LONG_TOKENS))]
-            more = _both(model, module, long, keep=_LONG_COMPARED)
+            more = _both(model, both, long, keep=_LONG_COMPARED)
             rows, exact, shipped = rows + long, exact + more[0], shipped + more[1]
     return Probe(rows, [logits.shape[0] for logits in exact], exact, shipped, n_threads)
 
 
 def _both(
-    model: LoadedModel, module: Any, rows: list[list[int]], *, keep: int
+    model: LoadedModel, modules: tuple[Any, Any], rows: list[list[int]], *, keep: int
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Return each row's last logits in 64 bits and as shipped; `keep` counts from the longest row's end."""
+    """Return each row's last logits in 64 bits and as shipped, by a module each.
+
+    `keep` counts from the longest row's end.
+    """
     longest = max(map(len, rows))
     batch = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=model.device)
     both = []
-    for forward in (wide_logits, shipped_logits):
+    for forward, module in zip((wide_logits, shipped_logits), modules, strict=True):
         logits = forward(module, batch, keep=keep, vocab_size=model.vocab_size)
         both.append([logits[i, : keep - (longest - len(row))] for i, row in enumerate(rows)])
         if not bool(logits.isfinite().all()):

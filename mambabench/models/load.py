@@ -79,6 +79,7 @@ def _load_transformers(plan: CheckpointPlan) -> LoadedModel:
 
 
 def _load_official(plan: CheckpointPlan) -> LoadedModel:
+    from mambabench.models import official_steps
     from mambabench.models.official import OfficialModel
 
     config = plan.config
@@ -102,8 +103,22 @@ def _load_official(plan: CheckpointPlan) -> LoadedModel:
         built = official.build(
             config, state, device=torch.device(plan.device), dtype=getattr(torch, plan.dtype)
         )
-    record = _record(plan, built.named_parameters(), "mamba_ssm MambaLMHeadModel", "mamba_ssm CUDA")
-    return OfficialModel(built, plan.tokenizer, record)
+    implementation, path, steps, reference = "mamba_ssm MambaLMHeadModel", "mamba_ssm CUDA", None, None
+    # What transformers cannot run has no reference in 64 bits: nothing that steps could be certified by.
+    if plan.engine == "shared" and plan.architecture is not None:
+        steps = official_steps.steps_over(
+            built,
+            config,
+            device=torch.device(plan.device),
+            vocab_size=plan.vocab_size,
+            dtype=getattr(torch, plan.dtype),
+        )
+    if steps is not None:
+        assert plan.architecture is not None
+        reference = official_steps.twin(built, config, plan.architecture)
+        implementation, path = f"mambabench {type(steps).__name__} over {implementation}", steps.kernel_path
+    record = _record(plan, built.named_parameters(), implementation, path)
+    return OfficialModel(built, plan.tokenizer, record, stateful=steps, reference=reference)
 
 
 def _load_own(plan: CheckpointPlan) -> LoadedModel:

@@ -22,7 +22,7 @@ from mambabench.models.decoding import decode
 from mambabench.models.record import FP32_NAMES
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from mambabench.models.stateful import StatefulModel
     from mambabench.schema import CheckpointRecord
@@ -95,12 +95,27 @@ def describe_mismatch(missing: Sequence[str], unexpected: Sequence[str]) -> str:
 
 
 class OfficialModel:
-    """A loaded `MambaLMHeadModel`; see `mambabench.models.base.LoadedModel` for the methods' contract."""
+    """A loaded `MambaLMHeadModel`; see `mambabench.models.base.LoadedModel` for the methods' contract.
+
+    Args:
+        module: on its device.
+        tokenizer: its tokenizer.
+        record: what was loaded.
+        stateful: the model as a function of a state, over the same weights.
+        reference: transformers' model over the same weights, which can be run in 64 bits.
+    """
 
     def __init__(
-        self, module: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, record: CheckpointRecord
+        self,
+        module: torch.nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        record: CheckpointRecord,
+        *,
+        stateful: StatefulModel | None = None,
+        reference: PreTrainedModel | None = None,
     ) -> None:
-        self.stateful: StatefulModel | None = None
+        self.stateful = stateful
+        self.reference = reference
         self.module = module
         self.tokenizer = tokenizer
         self.record = record

@@ -113,11 +113,15 @@ def wide_logits(module: Any, input_ids: Tensor, *, keep: int, vocab_size: int) -
 
 def shipped_logits(module: Any, input_ids: Tensor, *, keep: int, vocab_size: int) -> Tensor:
     """Return what the module's own forward gives for the last `keep` positions, [B, keep, vocab_size]."""
-    options = (
-        {"logits_to_keep": keep} if "logits_to_keep" in inspect.signature(module.forward).parameters else {}
-    )
+    known = inspect.signature(module.forward).parameters
+    options: dict[str, Any] = {"use_cache": False}
+    if "num_last_tokens" in known:
+        # mamba_ssm's, which hands what it does not know on to its layers.
+        options = {"num_last_tokens": keep}
+    elif "logits_to_keep" in known:
+        options["logits_to_keep"] = keep
     with torch.inference_mode():
-        logits: Tensor = module(input_ids=input_ids, use_cache=False, **options).logits
+        logits: Tensor = module(input_ids=input_ids, **options).logits
     return logits[:, -keep:, :vocab_size]
 
 

@@ -70,8 +70,9 @@ def install() -> None:
 
 def compare(directory: str) -> dict[str, Any]:
     """Compare logits and greedy continuations of both sides."""
-    from mambabench.models import official
+    from mambabench.models import official, official_steps
     from mambabench.models.base import SamplingOptions
+    from mambabench.models.certificate import measure
     from mambabench.models.load import check, load
     from mambabench.models.weights import read_state
     from mambabench.registry import resolve
@@ -88,7 +89,12 @@ def compare(directory: str) -> dict[str, Any]:
         assert translated is not None
         config, state = translated, convert.to_mamba_ssm_state(ours.module.state_dict())
     module = official.build(config, state, device=torch.device("cpu"), dtype=torch.float32)
-    theirs = official.OfficialModel(module, plan.tokenizer, ours.record)
+    assert plan.architecture is not None
+    steps = official_steps.steps_over(
+        module, config, device=ours.device, vocab_size=plan.vocab_size, dtype=torch.float32
+    )
+    reference = official_steps.twin(module, config, plan.architecture)
+    theirs = official.OfficialModel(module, plan.tokenizer, ours.record, stateful=steps, reference=reference)
     ids = torch.randint(0, plan.vocab_size, (3, 17), generator=torch.Generator().manual_seed(0))
 
     def stop(row: int, new_ids: Any) -> bool:
@@ -108,6 +114,7 @@ def compare(directory: str) -> dict[str, Any]:
         "theirs": generate(theirs),
         "tied": module.lm_head.weight is module.backbone.embedding.weight,
         "kernel_path": ours.record.kernel_path,
+        "certificate": measure(theirs).model_dump(mode="json"),
     }
 
 

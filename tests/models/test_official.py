@@ -32,5 +32,8 @@ def test_mamba_ssms_own_code_agrees(both: dict[str, Any], stored_as: str) -> Non
     assert found["tied"]
     assert found["ours"] == found["theirs"]
     assert [len(row) for row in found["theirs"]] == [9, 9, 4]
+    # Steps over its weights are compared with its own forward.
+    assert found["certificate"]["passed"]
+    assert found["certificate"]["shipped_path"] == "mamba_ssm MambaLMHeadModel"
     # With mamba_ssm importable transformers would call its kernels on the CPU.
     assert found["kernel_path"] == "mambabench compiled scan"
