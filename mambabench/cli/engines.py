@@ -21,7 +21,8 @@ def engine_lines(checkpoints: Mapping[str, CheckpointRecord]) -> list[str]:
             lines.append(f"{record.name}: {summary(found)}")
             continue
         if record.implementation == UNSHIPPED:
-            compared = "nothing shipped to compare with on a CPU"
+            where = "on a CPU" if record.device == "cpu" else "without mamba-ssm"
+            compared = f"nothing shipped to compare with {where}"
         elif record.implementation.startswith("mambabench"):
             compared = "not compared with the model as shipped"
         else:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernels.triton_oracle import (
+from triton_oracle import (
     LOG2_E,
     Shape,
     check_add_norm,

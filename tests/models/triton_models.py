@@ -1,6 +1,7 @@
 """Whole models on a GPU's kernels, in Triton's interpreter, against the same models on the CPU's kernels.
 
-`kernels/test_triton.py` runs this in a process of its own, see `kernels/triton_interpreted.py`.
+`kernels/test_triton.py` runs this in a process of its own, see `kernels/triton_interpreted.py`; the tests for
+a GPU borrow the models.
 """
 
 from __future__ import annotations
@@ -31,24 +32,26 @@ from mambabench.scoring.requests import LoglikelihoodRequest
 from mambabench.scoring.shared import SharedScorer
 from mambabench.scoring.trie_inputs import Bools, Int64s
 
-Build = Callable[[torch.dtype], StatefulModel]
+Build = Callable[[torch.dtype, str], StatefulModel]
 FALCON = {"hidden_size": 32, "state_size": 8, "num_hidden_layers": 2, "initializer_range": 0.2}
 
 
 def over(steps: Any, module: Any) -> Build:
-    """Return what makes steps over a module's weights in a dtype."""
+    """Return what makes steps over a module's weights in a dtype on a device."""
 
-    def make(dtype: torch.dtype) -> StatefulModel:
-        made: StatefulModel = steps(module.to(dtype), vocab_size=N_TOKENS)
+    def make(dtype: torch.dtype, device: str) -> StatefulModel:
+        made: StatefulModel = steps(module.to(device, dtype), vocab_size=N_TOKENS)
         return made
 
     return make
 
 
 def hybrid(config: dict[str, Any]) -> Build:
-    return lambda dtype: step_hybrid.HybridSteps(
-        config, spread_weights(config), vocab_size=N_TOKENS, dtype=dtype
-    )
+    def make(dtype: torch.dtype, device: str) -> StatefulModel:
+        state = {name: tensor.to(device) for name, tensor in spread_weights(config).items()}
+        return step_hybrid.HybridSteps(config, state, vocab_size=N_TOKENS, dtype=dtype)
+
+    return make
 
 
 def seeded(build: Callable[[], Any]) -> Any:
@@ -93,7 +96,7 @@ def on_triton(build: Build, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch)
     with monkeypatch.context() as patch:
         for module in (step_mamba, step_mamba2, step_hybrid):
             patch.setattr(module, "kernels_for", lambda device, dtype: TritonKernels(dtype))
-        model = build(dtype)
+        model = build(dtype, "cpu")
     assert "Triton" in model.kernel_path
     return model
 
@@ -103,26 +106,26 @@ def forwards(model: StatefulModel) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
 
     def ids(n: int) -> torch.Tensor:
-        return torch.randint(0, N_TOKENS, (n,), generator=generator)
+        return torch.randint(0, N_TOKENS, (n,), generator=generator).to(model.device)
 
     first = model.step(ids(7), [6, 1])
     assert first.state is not None
     before = first.state.snapshot()
     fork = first.state.select([0, 0, 1])
-    second = model.step(ids(4), [1, 2, 1], fork, read=torch.tensor([0, 3]), keep=[2, 0])
+    second = model.step(ids(4), [1, 2, 1], fork, read=torch.tensor([0, 3], device=model.device), keep=[2, 0])
     for layer, kept in zip(first.state.layers, before.layers, strict=True):
         for name, tensor in layer.tensors().items():
             assert torch.equal(tensor, kept.tensors()[name]), "a state that others share was written to"
     found = [model.logits(first.hidden), model.logits(second.hidden)]
     last = model.step(ids(2), [1, 1], second.state, consume=True)
     found.append(model.logits(last.hidden))
-    return [logits.float() for logits in found]
+    return [logits.float().cpu() for logits in found]
 
 
 @every_model
 def test_logits_equal_those_of_the_cpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     build = MODELS[name]()
-    want = forwards(build(torch.float32))
+    want = forwards(build(torch.float32, "cpu"))
     got = forwards(on_triton(build, torch.float32, monkeypatch))
     # Sums are taken in other orders.
     for ours, theirs in zip(got, want, strict=True):
@@ -132,8 +135,8 @@ def test_logits_equal_those_of_the_cpu(name: str, monkeypatch: pytest.MonkeyPatc
 @some_models
 def test_16_bits_err_about_as_on_the_cpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     build = MODELS[name]()
-    want = torch.cat(forwards(build(torch.float32)))
-    narrow = torch.cat(forwards(build(torch.bfloat16)))
+    want = torch.cat(forwards(build(torch.float32, "cpu")))
+    narrow = torch.cat(forwards(build(torch.bfloat16, "cpu")))
     got = torch.cat(forwards(on_triton(build, torch.bfloat16, monkeypatch)))
     rms, ours = ((x - want).square().mean().sqrt() for x in (narrow, got))
     # Activations are rounded between the products, too, as mamba_ssm's and transformers' are; here the
@@ -153,7 +156,7 @@ def test_states_are_float32_and_counted(name: str, monkeypatch: pytest.MonkeyPat
     size = model.state_size
     assert bytes_of([state]) == 2 * size.fixed_bytes + 7 * size.bytes_per_token
     # Attention layers and MLPs count as in 32 bits.
-    assert model.activation_bytes_per_token <= build(torch.float32).activation_bytes_per_token
+    assert model.activation_bytes_per_token <= build(torch.float32, "cpu").activation_bytes_per_token
 
 
 def answers(model: StatefulModel) -> list[tuple[float, bool]]:
@@ -175,7 +178,7 @@ def answers(model: StatefulModel) -> list[tuple[float, bool]]:
 @some_models
 def test_the_engine_answers_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     build = MODELS[name]()
-    want = answers(build(torch.float32))
+    want = answers(build(torch.float32, "cpu"))
     got = answers(on_triton(build, torch.float32, monkeypatch))
     assert [greedy for _, greedy in got] == [greedy for _, greedy in want]
     assert [value for value, _ in got] == pytest.approx([value for value, _ in want], abs=1e-3)
