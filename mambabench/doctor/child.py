@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
@@ -120,10 +119,8 @@ def _tell_of_torch(tell: Tell) -> None:
 def _loops(tell: Tell) -> None:
     from mambabench.kernels.ahead import compile_now, is_compiled
 
-    before = is_compiled()
-    began_s = time.perf_counter()
     compile_now()
-    tell("loops", compiled_before=before, kept=is_compiled(), wall_s=time.perf_counter() - began_s)
+    tell("loops", kept=is_compiled())
 
 
 def _model(job: dict[str, Any], tell: Tell) -> None:

@@ -13,11 +13,12 @@ from typing import Any
 from mambabench.doctor.facts import Facts, Probes, gather
 from mambabench.doctor.finding import PATHS, Diagnosis, Finding, KernelFinding, ModelFinding, PathFinding
 from mambabench.doctor.gpu import judge_building, judge_gpu
-from mambabench.doctor.kernels import Tried, try_kernels, try_whole
+from mambabench.doctor.kernels import LIMIT_S, Tried, try_kernels, try_whole
 from mambabench.doctor.libraries import judge_libraries
 from mambabench.doctor.machine import judge_machine, judge_offline
 from mambabench.doctor.paths import judge_path, obstacle
 from mambabench.doctor.remedies import BUILD_NOTES
+from mambabench.kernels.ahead import PARTS
 
 MODEL = "mamba-tiny"
 """The bundled model that is tried whole."""
@@ -36,6 +37,10 @@ def diagnose(*, asked: Sequence[str], quick: bool, probes: Probes, stage: Callab
         stage: told of what is being done.
     """
     began_s = time.monotonic()
+    compiled_before = probes.is_compiled()
+    if not quick and (not asked or "cpu" in asked):
+        # On cores that the imports leave idle.
+        probes.compile_ahead()
     facts = gather(probes, stage)
     early = [*judge_libraries(facts), *judge_gpu(facts), *judge_building(facts)]
     loops: Mapping[str, Any] = {}
@@ -47,7 +52,7 @@ def diagnose(*, asked: Sequence[str], quick: bool, probes: Probes, stage: Callab
         if not quick and (not asked or path in asked):
             tried, model = _try(path, facts, early, probes, stage)
         if path == "cpu":
-            loops = _loops(early, tried)
+            loops = _loops(tried, compiled_before)
         kernels += tried.findings if tried is not None else ()
         models += [model] if model is not None else []
         paths.append(judge_path(path, facts, early, tried=tried, model=model, asked=path in asked))
@@ -71,6 +76,10 @@ def _try(
     """Return what came of a path's kernels, and of a whole model on it."""
     if obstacle(path, facts, findings)[0]:
         return None, None
+    if path == "cpu":
+        stage("compiling loops")
+        for part in PARTS:
+            probes.wait_for(part, time_limit_s=LIMIT_S)
     tried = try_kernels(path, _DEVICES[path], probes.ask, stage)
     if path not in _WITH_A_MODEL or tried.unusable or not all(f.passed for f in tried.findings):
         return tried, None
@@ -78,12 +87,10 @@ def _try(
     return tried, try_whole(MODEL, _DEVICES[path], path, probes.ask)
 
 
-def _loops(findings: Sequence[Finding], tried: Tried | None) -> Mapping[str, Any]:
+def _loops(tried: Tried | None, compiled_before: bool) -> Mapping[str, Any]:
     """Return whether the compiled loops are ready; they are compiled where kernels were tried."""
-    if tried is not None:
-        return tried.loops or {"error": f"They could not be compiled: {tried.unusable}."}
-    if any(f.check == "numba" and f.verdict in ("missing", "broken") for f in findings):
-        return {"compiled_before": False}
-    from mambabench.kernels.ahead import is_compiled
-
-    return {"compiled_before": is_compiled()}
+    if tried is None:
+        return {"compiled_before": compiled_before}
+    if not tried.loops:
+        return {"error": f"They could not be compiled: {tried.unusable}."}
+    return {**tried.loops, "compiled_before": compiled_before}

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mambabench.doctor.children import Answer, ask
+from mambabench.kernels import ahead
 
 PACKAGES: Final = (
     "mambabench", "torch", "transformers", "lm-eval", "numba", "triton", "mamba-ssm", "causal-conv1d",
@@ -123,6 +124,9 @@ class Probes:
     version: Callable[[str], str | None] = version_of
     module_file: Callable[[str], str | None] = module_file
     required: Callable[[], Mapping[str, str]] = required
+    is_compiled: Callable[[], bool] = ahead.is_compiled
+    compile_ahead: Callable[[], None] = ahead.compile_ahead
+    wait_for: Callable[..., None] = ahead.wait_for
     has_card: Callable[[], bool] = has_card
     toolkits: Callable[[], Sequence[str]] = toolkits
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)

@@ -26,7 +26,7 @@ class Tried:
     unusable: str
     """Why there are none, in one line; empty where there are."""
     loops: Mapping[str, Any] = field(default_factory=dict)
-    """Of the path "cpu": whether the compiled loops were "compiled_before", are "kept", and "wall_s"."""
+    """Of the path "cpu": whether the compiled loops are "kept" on disk."""
 
 
 def try_kernels(path: str, device: str, ask: Callable[..., Answer], stage: Callable[[str], None]) -> Tried:

@@ -33,8 +33,7 @@ def judge_machine(facts: Facts, loops: Mapping[str, Any]) -> list[Finding]:
 
     Args:
         facts: of the machine.
-        loops: "compiled_before" (whether they were), and where they were compiled now "kept" and "wall_s",
-            or "error".
+        loops: "compiled_before" (whether they were), and where they are now, "kept" or "error".
     """
     return [_processor(facts), _threads(facts), _memory(), _disk(), _loops(loops)]
 
@@ -152,7 +151,7 @@ def _loops(loops: Mapping[str, Any]) -> Finding:
             "loops", "do not compile", "broken", str(error), "pip install --force-reinstall numba llvmlite"
         )
     folder = loops_cache()
-    if folder is None or (loops.get("kept") is False and "wall_s" in loops):
+    if folder is None or loops.get("kept") is False:
         why = "They cannot be kept on disk, so that every process compiles them again."
         return Finding(
             "loops",
@@ -163,8 +162,8 @@ def _loops(loops: Mapping[str, Any]) -> Finding:
         )
     if loops.get("compiled_before"):
         return Finding("loops", "compiled and kept", "ok")
-    if "wall_s" in loops:
-        return Finding("loops", f"compiled now, in {loops['wall_s']:.0f} s, and kept", "ok")
+    if "kept" in loops:
+        return Finding("loops", "compiled now, and kept", "ok")
     return Finding("loops", "not compiled yet", "ok", "The first command compiles them, in some seconds.")
 
 

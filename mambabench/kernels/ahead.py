@@ -50,13 +50,17 @@ def compile_ahead() -> None:
         atexit.register(_stop)
 
 
-def wait_for(part: str) -> None:
+def wait_for(part: str, *, time_limit_s: float = float("inf")) -> None:
     """Wait until the other process has compiled some of the loops; if it fails, they are compiled here.
 
     Args:
         part: "mamba" or "mamba2" for the loops of a family, "program" for those of a few rows.
+        time_limit_s: not longer than this.
     """
+    until_s = time.monotonic() + time_limit_s
     while not _marker(part).exists() and any(child.poll() is None for child in _children):
+        if time.monotonic() >= until_s:
+            return
         time.sleep(_POLL_S)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -35,7 +35,7 @@ def tried(job: dict[str, Any], **outcomes: Any) -> Answer:
     outcome = outcomes.get(job["path"], RIGHT)
     if isinstance(outcome, str):
         return Answer(({"event": "unusable", "reason": outcome}, done), "ok")
-    loops = {"event": "loops", "compiled_before": True, "kept": True, "wall_s": 0.1}
+    loops = {"event": "loops", "kept": True}
     measured = {"event": "measured", "finding": asdict(outcome) | {"path": job["path"]}}
     begun = {"event": "case", "kernel": outcome.kernel, "shape": outcome.shape, "dtype": outcome.dtype}
     return Answer((loops, begun, measured, done), "ok")
@@ -189,6 +189,28 @@ def test_loops_that_do_not_compile_make_the_path_unusable() -> None:
     by_check = {f.check: f for f in found.findings}
     assert by_check["loops"].verdict == "broken"
     assert "SIGILL" in by_check["loops"].why
+
+
+def test_loops_are_compiled_ahead_only_where_kernels_of_the_processor_are_tried() -> None:
+    done: list[str] = []
+
+    def probes() -> Probes:
+        done.clear()
+        return replace(
+            gpu_machine(kernels=tried),
+            is_compiled=lambda: False,
+            compile_ahead=lambda: done.append("ahead"),
+            wait_for=lambda part, time_limit_s: done.append(part),
+        )
+
+    found = diagnosis(probes())
+    assert done == ["ahead", "mamba", "mamba2", "program"]
+    assert {f.check: f.seen for f in found.findings}["loops"] == "compiled now, and kept"
+    found = diagnosis(probes(), quick=True)
+    assert done == []
+    assert {f.check: f.seen for f in found.findings}["loops"] == "not compiled yet"
+    diagnosis(probes(), ["official"])
+    assert done == []
 
 
 def test_json_holds_everything_and_nothing_else() -> None:

@@ -304,17 +304,13 @@ def test_loops_that_cannot_be_kept_and_threads_that_are_too_many_are_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     facts = looked_at(machine(torch=CPU_TORCH | {"threads": 4096}))
-    by_check = {
-        f.check: f for f in judge_machine(facts, {"compiled_before": False, "kept": False, "wall_s": 9.0})
-    }
+    by_check = {f.check: f for f in judge_machine(facts, {"compiled_before": False, "kept": False})}
     assert by_check["loops"].verdict == "broken"
     assert "NUMBA_CACHE_DIR" in by_check["loops"].remedy
     assert by_check["threads"].verdict == "broken"
     assert by_check["threads"].remedy.startswith("export OMP_NUM_THREADS=")
-    by_check = {
-        f.check: f for f in judge_machine(facts, {"compiled_before": False, "kept": True, "wall_s": 9.0})
-    }
-    assert (by_check["loops"].verdict, by_check["loops"].seen) == ("ok", "compiled now, in 9 s, and kept")
+    by_check = {f.check: f for f in judge_machine(facts, {"compiled_before": False, "kept": True})}
+    assert (by_check["loops"].verdict, by_check["loops"].seen) == ("ok", "compiled now, and kept")
     by_check = {f.check: f for f in judge_machine(facts, {"error": "They could not be compiled: x."})}
     assert by_check["loops"].verdict == "broken"
 
