@@ -267,8 +267,9 @@ def _imports(
         if answer.outcome == "ok" or not rest:
             break
         # The process ended at the first that it did not answer for.
-        found[rest[0][0]] = f"importing {rest[0][1]} {answer.detail}"
-        left = rest[1:]
+        ended_at = rest[0][0]
+        found[ended_at] = f"importing {rest[0][1]} {answer.detail}"
+        left = [pair for pair in rest if pair[0] != ended_at]
     return found, torch
 
 

@@ -7,13 +7,13 @@ Paths, versions and errors come from the machine, so all of it is made harmless 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TextIO
 
 from mambabench.doctor.finding import CHECKS, GROUPS, PATHS, Diagnosis, Finding, KernelFinding
 from mambabench.tables.compare.format import harmless
-from mambabench.tables.console import console_on
+from mambabench.tables.console import console_on, fitting, no_room
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,6 +27,7 @@ _STYLES: Final = {
     "not needed": "dim",
     "unknown": "yellow",
 }
+_DROPPED_FIRST: Final = ("ms", "path", "largest error", "torch's")
 _SHOWN_WHY: Final = ("missing", "broken", "unknown")
 _WITHOUT_GPU: Final = (
     "No NVIDIA GPU: nothing about CUDA is needed here, and everything runs on the processor. With one you "
@@ -53,7 +54,7 @@ def render(diagnosis: Diagnosis, out: TextIO) -> None:
         console.print()
     if diagnosis.kernels:
         _line(console, "Kernels against the same recurrence in float64", "bold")
-        console.print(_kernels([harmless(k) for k in diagnosis.kernels]))
+        _kernels(console, [harmless(k) for k in diagnosis.kernels])
         for kernel in diagnosis.kernels:
             if not kernel.passed:
                 _line(
@@ -115,21 +116,39 @@ def _group(console: Console, title: str, findings: list[Finding]) -> None:
     console.print()
 
 
-def _kernels(findings: list[KernelFinding]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
+def _kernels(console: Console, findings: list[KernelFinding]) -> None:
+    columns: list[tuple[str, Callable[[KernelFinding], str]]] = [
+        ("result", lambda f: "pass" if f.passed else "FAIL"),
+        ("path", lambda f: f.path),
+        ("kernel", lambda f: f.kernel),
+        ("inputs", lambda f: f.shape),
+        ("dtype", lambda f: f.dtype),
+        ("RMS error", lambda f: _small(f.rms_error)),
+        ("torch's", lambda f: _small(f.torch_rms_error)),
+        ("ratio", lambda f: _ratio(f.ratio)),
+        ("largest error", lambda f: _small(f.max_error)),
+        ("ms", lambda f: _milliseconds(f.time_s)),
+    ]
 
-    table = Table(box=None, pad_edge=True, header_style="bold")
-    for name, right in (
-        ("", False), ("path", False), ("kernel", False), ("inputs", False), ("dtype", False),
-        ("RMS error", True), ("torch's", True), ("ratio", True), ("largest error", True), ("ms", True),
-    ):  # fmt: skip
-        table.add_column(name, justify="right" if right else "left", no_wrap=name not in ("inputs", "kernel"))
-    for f in findings:
-        verdict = Text("pass", style="green") if f.passed else Text("FAIL", style="bold red")
-        errors = [_small(f.rms_error), _small(f.torch_rms_error), _ratio(f.ratio), _small(f.max_error)]
-        table.add_row(verdict, f.path, f.kernel, f.shape, f.dtype, *errors, _milliseconds(f.time_s))
-    return table
+    def draw(kept: Sequence[tuple[str, Callable[[KernelFinding], str]]], narrow: bool) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=True, header_style="bold")
+        for name, _ in kept:
+            right = name not in ("result", "path", "kernel", "inputs", "dtype")
+            table.add_column(
+                name, justify="right" if right else "left", no_wrap=not (narrow and name == "inputs")
+            )
+        for f in findings:
+            style = "green" if f.passed else "bold red"
+            table.add_row(*(Text(cell(f), style=style if name == "result" else "") for name, cell in kept))
+        return table
+
+    table, _, left_out = fitting(console, columns, _DROPPED_FIRST, draw)
+    console.print(table)
+    if left_out:
+        _line(console, no_room(left_out), "dim")
 
 
 def _small(value: float | None) -> str:

@@ -16,7 +16,7 @@ from mambabench.doctor.diagnose import diagnose
 from mambabench.doctor.facts import Probes
 from mambabench.doctor.finding import CHECKS, PATHS, Diagnosis, KernelFinding, ModelFinding
 from mambabench.doctor.remedies import BUILD_NOTES
-from mambabench.doctor.terminal import render
+from mambabench.doctor.terminal import _kernels, render
 
 RIGHT = KernelFinding("cpu", "a kernel", "3 tokens", "float32", passed=True, ratio=1.0, rms_error=1e-8)
 WRONG = KernelFinding(
@@ -221,6 +221,25 @@ def test_json_holds_everything_and_nothing_else() -> None:
     assert data["kernels"][0]["rms_error"] == 0.0123
     assert {p["path"] for p in data["paths"]} == set(PATHS)
     assert all(f["title"] and f["group"] for f in data["findings"])
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_columns_that_have_no_room_are_left_out_and_named(width: int) -> None:
+    from rich.console import Console
+
+    out = io.StringIO()
+    console = Console(file=out, width=width)
+    kernel = replace(RIGHT, shape="64 + 1 + 17 tokens, 96 x 16, from states", kernel="Mamba-2 scan of a step")
+    _kernels(console, [replace(kernel, torch_rms_error=2e-8, max_error=3e-7, time_s=0.004), WRONG])
+    lines = out.getvalue().splitlines()
+    assert all(len(line) <= width for line in lines)
+    head = lines[0]
+    assert " ms" in head or width < 200
+    assert " ms" not in head or width > 100
+    assert "ratio" in head
+    assert ("No room for" in out.getvalue()) is (" ms" not in head)
+    assert "1.0e-08" in out.getvalue()
+    assert "FAIL" in out.getvalue()
 
 
 def test_texts_of_the_machine_cannot_steer_the_terminal() -> None:
