@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from packaging.version import Version
 
 from mambabench.errors import ExtraMissingError
 from mambabench.kernels import cuda
@@ -21,11 +24,21 @@ from mambabench.models.layers import row_starts
 
 TESTS = Path(__file__).resolve().parents[1]
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not here")
+
+
+def _is_old() -> bool:
+    try:
+        return Version(version("triton")) < Version("3.7")
+    except PackageNotFoundError:
+        return False
+
+
 MOST_SHARED_BYTES = 64 << 10
 """What every GPU from Turing on gives a program."""
 
 
 @needs_triton
+@pytest.mark.skipif(_is_old(), reason="the interpreter of Triton before 3.7 does not know today's numpy")
 def test_all_kernels_and_models_in_the_interpreter() -> None:
     files = [TESTS / "kernels" / "triton_interpreted.py", TESTS / "models" / "triton_models.py"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *files]
@@ -55,9 +68,11 @@ class NoGpu:
 @pytest.fixture
 def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     """Return a list that gets (name, compiled kernel) of each launch; nothing is launched."""
-    from triton.runtime import driver
+    driver: Any = importlib.import_module("triton.runtime").driver
     from triton.runtime.jit import JITFunction
 
+    if not hasattr(driver, "_active"):
+        pytest.skip("this Triton keeps its driver elsewhere")
     found: list[tuple[str, Any]] = []
     run = JITFunction.run
 
