@@ -7,8 +7,11 @@ copied when rows go on from states that others share.
     kernels = kernels_for("cuda", torch.bfloat16)
     y = kernels.conv_silu(xz, 0, taps, bias, starts, None, after)
 
+No batch is split for its size: places are int64, where kernels elsewhere count in 32 bits.
+
 It has not run on a GPU yet. What is tested without one: every kernel in Triton's interpreter against
-float64, whole models against the CPU's, and that all of them compile for several generations of GPUs.
+float64, whole models against the CPU's, and that all of them compile as launched (compute capability 8.0).
+What that cannot show: how matrix units round, what threads do to each other, and speed.
 """
 
 from __future__ import annotations
@@ -51,7 +54,9 @@ def obstacle() -> str | None:
     # Triton compiles a few lines of C for the driver, once on a machine.
     if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
         return "triton finds no C compiler; install gcc or set CC"
-    if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
+    # Debian's own Python would name a directory for local packages.
+    scheme = sysconfig.get_default_scheme().replace("posix_local", "posix_prefix")
+    if not Path(sysconfig.get_paths(scheme)["include"], "Python.h").is_file():
         return "triton finds no Python.h; install Python's development files"
     return None
 
