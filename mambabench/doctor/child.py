@@ -91,7 +91,12 @@ def _kernels(job: dict[str, Any], tell: Tell, cases: Callable[[str, str], Iterat
         chosen = cases(job["path"], job["device"])
         for case in islice(chosen, job["skip"], None):
             tell("case", kernel=case.kernel, shape=case.shape, dtype=case.dtype)
-            tell("measured", finding=asdict(measure(case)))
+            found = measure(case)
+            tell("measured", finding=asdict(found))
+            if "CUDA error" in found.detail:
+                # After one of these everything fails in the same process.
+                tell("again")
+                return
     except (MambabenchError, ImportError) as error:
         tell("unusable", reason=str(error).strip() or type(error).__name__)
 

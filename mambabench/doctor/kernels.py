@@ -15,7 +15,7 @@ from mambabench.doctor.finding import KernelFinding, ModelFinding
 LIMIT_S: Final = 240.0
 """Of one process; compiling for a GPU takes most of it."""
 _MOST_ENDS: Final = 3
-"""After so many processes that ended on their own the rest is not tried."""
+"""After so many processes that ended on their own, or that CUDA is lost in, the rest is not tried."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ def try_kernels(path: str, device: str, ask: Callable[..., Answer], stage: Calla
         findings += [KernelFinding(**event["finding"]) for event in answer.named("measured")]
         if unusable := answer.first("unusable"):
             return Tried(tuple(findings), str(unusable["reason"]), loops)
+        if answer.first("again"):
+            continue
         if answer.outcome == "ok":
             break
         begun = answer.named("case")

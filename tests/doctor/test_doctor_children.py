@@ -95,6 +95,31 @@ def test_a_kernel_that_crashes_fails_and_the_others_are_tried() -> None:
     assert found.unusable == ""
 
 
+def test_a_process_that_lost_cuda_is_followed_by_another() -> None:
+    lost = {**measured("a")["finding"], "passed": False, "detail": "RuntimeError: CUDA error: an illegal"}
+    first = Answer(
+        (begun("a"), {"event": "measured", "finding": lost}, {"event": "again"}, {"event": "done"}), "ok"
+    )
+    second = Answer((begun("b"), measured("b"), {"event": "done"}), "ok")
+    found, skips = tried([first, second])
+    assert skips == [0, 1]
+    assert [(f.kernel, f.passed) for f in found.findings] == [("a", False), ("b", True)]
+
+
+def test_a_process_says_when_cuda_is_lost_in_it() -> None:
+    program = (
+        "from mambabench.doctor.child import main; from mambabench.doctor.measure import Case\n"
+        "def lost(): raise RuntimeError('CUDA error: an illegal memory access was encountered')\n"
+        "def cases(path, device):\n"
+        "    for name in 'ab': yield Case(path, name, 's', 'float32', lost, lost, lost)\n"
+        "main(cases)"
+    )
+    job = {"do": "kernels", "path": "official", "device": "cuda:0", "skip": 0}
+    answer = ask(job, time_limit_s=60, argv=[sys.executable, "-c", program])
+    assert answer.outcome == "ok", answer
+    assert [event["event"] for event in answer.events] == ["case", "measured", "again", "done"]
+
+
 def test_kernels_that_keep_crashing_are_given_up() -> None:
     crash = Answer((begun("a"),), "crashed", "ended by SIGABRT")
     found, skips = tried([crash] * 9)
