@@ -11,7 +11,7 @@ loops and a GPU's kernels read and write rows by their addresses.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -128,7 +128,7 @@ class Rows:
         n_rows: int,
         shape: Sequence[int],
         dtype: torch.dtype,
-        device: torch.device | str = "cpu",
+        device: torch.device | Literal["cpu"] = "cpu",
     ) -> npt.NDArray[np.int64]:
         """Return where each row's tensor lies in the memory of its device, 0 for null, int64 [rows].
 
@@ -142,7 +142,7 @@ class Rows:
             for tensor in self.distinct():
                 if tensor.shape != self.shape:
                     raise ValueError(f"a tensor of shape {tuple(tensor.shape)} where {self.shape} is needed")
-                is_there = tensor.is_cpu if device == "cpu" else str(tensor.device) == str(device)
+                is_there = tensor.is_cpu if device == "cpu" else tensor.device == device
                 if tensor.dtype != dtype or not is_there or not tensor.is_contiguous():
                     raise ValueError(
                         f"contiguous {dtype} on {device} is needed, not {tensor.dtype} on {tensor.device}"
