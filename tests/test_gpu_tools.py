@@ -244,6 +244,37 @@ def python(code: str) -> Any:
     return act
 
 
+@pytest.mark.parametrize("usable", [True, False])
+def test_the_doctor_says_which_path_is_not_usable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, usable: bool
+) -> None:
+    paths = [
+        {"path": "official", "asked": True, "usable": usable, "reason": "no nvcc"},
+        {"path": "flash", "asked": False, "usable": False, "reason": "never mind"},
+    ]
+    said = json.dumps({"paths": paths, "kernels": []}, indent=2)
+    code = f"import sys; print('looking {{1 of 2}}', file=sys.stderr); print({said!r}); "
+    code += f"sys.exit({0 if usable else 4})"
+    run = Run(options(tmp_path))
+    step = next(step for step in drive.STEPS if step.name == "doctor")
+    asked: list[list[str]] = []
+
+    def call(step: Step, command: list[str]) -> None:
+        asked.append(command)
+        real(step, [sys.executable, "-c", code])
+
+    real = run.call
+    monkeypatch.setattr(run, "call", call)
+    run.out.mkdir(exist_ok=True)
+    if usable:
+        assert step.act(run, step) == json.loads(said)
+    else:
+        with pytest.raises(StepError, match=r"exit code 4; official: no nvcc$"):
+            step.act(run, step)
+        assert run.figures == json.loads(said)
+    assert asked[0][1:] == ["-m", "mambabench", "doctor", "--path", "official", "--path", "triton", "--json"]
+
+
 def test_a_failing_step_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def surprise(run: Run, step: Step) -> dict[str, Any]:
         raise KeyError("x")

@@ -25,6 +25,9 @@ from step_packages import NEVER_INSTALLED, PACKAGES, build, find, install, insta
 from step_running import HERE, Run, Step, StepError
 from step_sweeps import COMMANDS, SWEEPS
 
+DOCTORED = ("official", "triton")
+"""Paths of the card that must be usable."""
+
 
 def check_environment(run: Run, step: Step) -> dict[str, Any]:
     """Find the card, torch and nvcc."""
@@ -42,6 +45,35 @@ def check(*arguments: str) -> Callable[[Run, Step], dict[str, Any]]:
         return run.check(step, *arguments, *more, *work)
 
     return act
+
+
+def run_doctor(run: Run, step: Step) -> dict[str, Any]:
+    """Let the doctor hold every kernel of the card against float64, and say what it found.
+
+    Raises:
+        StepError: a path of the card is not usable, or a kernel is wrong.
+    """
+    paths = [part for name in DOCTORED for part in ("--path", name)]
+    try:
+        run.call(step, [sys.executable, "-m", "mambabench", "doctor", *paths, "--json"])
+    except StepError as error:
+        said = _diagnosis(run, step)
+        if not said:
+            raise
+        run.figures = said
+        wrong = [f"{p['path']}: {p['reason']}" for p in said["paths"] if p["asked"] and not p["usable"]]
+        raise StepError("; ".join([str(error).partition(":")[0], *wrong])) from error
+    return _diagnosis(run, step)
+
+
+def _diagnosis(run: Run, step: Step) -> dict[str, Any]:
+    """Return the document in a step's log, which progress may stand before; empty if there is none."""
+    text = (run.out / f"{step.name}.log").read_text(encoding="utf-8", errors="replace")
+    begin = text.find("\n{")
+    if begin < 0:
+        return {}
+    found: dict[str, Any] = json.JSONDecoder().raw_decode(text, begin + 1)[0]
+    return found
 
 
 def run_pytest(run: Run, step: Step) -> dict[str, Any]:
@@ -67,6 +99,7 @@ STEPS = (
         "official", 300, "a mamba_ssm checkpoint in the official CUDA model against the CPU", check(),
         ("install_built",),
     ),
+    Step("doctor", 300, "every kernel of the card against float64, by the doctor", run_doctor),
     Step("pytest", 600, "the tests marked gpu", run_pytest),
     *SWEEPS,
     Step("parity", 900, "mambabench zeroshot: CUDA against CPU, every sample of the smoke suite", check()),
