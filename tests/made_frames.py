@@ -47,7 +47,7 @@ def scores(labels: Sequence[str], tasks: Sequence[str], *, seed: int = 0, refere
                 "interval_high": value + draw.uniform(1, 5), "n_items": 200,
                 "n_items_total": 1000 if i else 200,
                 "chance": 25.0, "verdict": "failed" if failed else "no reference", "higher_is_better": True,
-                "n_fewshot": 0, "error": f"it broke on {task}" if failed else "",
+                "n_fewshot": 0, "error": f"it broke on {task}" if failed else "", "in_average": not failed,
             }  # fmt: skip
             if references and not failed and i < 3:
                 row |= {
@@ -62,6 +62,7 @@ def scores(labels: Sequence[str], tasks: Sequence[str], *, seed: int = 0, refere
                     "metric": "perplexity", "headline": False, "value": perplexity, "unit": "ppl",
                     "interval_low": None, "interval_high": None, "higher_is_better": False, "reference": None,
                     "difference": None, "verdict": "no reference", "error": "", "chance": None,
+                    "in_average": False,
                 }
             )  # fmt: skip
         averages.append(

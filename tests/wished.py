@@ -73,7 +73,7 @@ def scored(model: str, *values: tuple[float, float, float], **given: Any) -> lis
         {
             "run": "zero", "label": model, "model": model, "suite": "smoke", "task": f"task{number}",
             "metric": "acc", "headline": True, "value": value, "unit": "%", "interval_low": low,
-            "interval_high": high, "n_items": 100, "n_items_total": 100,
+            "interval_high": high, "n_items": 100, "n_items_total": 100, "in_average": True,
         } | given
         for number, (low, value, high) in enumerate(values)
     ]  # fmt: skip

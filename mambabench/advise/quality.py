@@ -16,6 +16,7 @@ from mambabench.advise.recall import Recalled
 from mambabench.advise.result import Check, Figure, Place, judged
 from mambabench.advise.wish import Wish
 from mambabench.frames.loaded import can_be_of
+from mambabench.stats.square_and_add import mean_ends
 
 Values = Mapping[str, Any]
 _ACCURACY: Final = "accuracy"
@@ -87,17 +88,12 @@ class Quality:
         return Average(row["run"], row["suite"] or "", figure, tasks, tuple(doubts)), ""
 
     def _parts(self, average: Values) -> list[Values]:
-        """Return the accuracies that an average is over: of each task the first one, headline or not."""
-        found: dict[str, Values] = {}
-        for score in self._frames["scores"]:
-            if (
-                (score["run"], score["label"]) == (average["run"], average["label"])
-                and score["unit"] == "%"
-                and score["higher_is_better"] is not False
-                and score["value"] is not None
-            ):
-                found.setdefault(score["task"], score)
-        return list(found.values())
+        """Return the accuracies that an average is over."""
+        return [
+            score
+            for score in self._frames["scores"]
+            if score["in_average"] and (score["run"], score["label"]) == (average["run"], average["label"])
+        ]
 
     def mixed(self, label: str, model: str) -> tuple[str, ...]:
         """Return a doubt where recall and accuracy under a name are those of different weights."""
@@ -173,10 +169,6 @@ def quality_check(average: Average | None, why: str, wish: Wish) -> Check | None
 def mean_interval(scores: Sequence[Values], mean: float) -> tuple[float | None, float | None]:
     """Return the 95% interval of a mean of independent accuracies from their own intervals.
 
-    Each end is as far from the mean as the root of the summed squares of the accuracies' distances from
-    theirs, over their number: G. Y. Zou and A. Donner (2008), "Construction of confidence limits about effect
-    measures: a general approach", Statistics in Medicine 27, 1693-1702.
-
     Args:
         scores: rows with `value`, `interval_low` and `interval_high`.
         mean: that they should have; another mean is over something else, and has no interval here.
@@ -186,6 +178,4 @@ def mean_interval(scores: Sequence[Values], mean: float) -> tuple[float | None, 
         return None, None
     if not math.isclose(math.fsum(s["value"] for s in scores) / n, mean, rel_tol=1e-9, abs_tol=1e-9):
         return None, None
-    below = math.hypot(*(s["value"] - s["interval_low"] for s in scores)) / n
-    above = math.hypot(*(s["interval_high"] - s["value"] for s in scores)) / n
-    return max(0.0, mean - below), min(100.0, mean + above)
+    return mean_ends([(s["value"], s["interval_low"], s["interval_high"]) for s in scores])

@@ -23,6 +23,7 @@ from mambabench.frames.longcontext import cost_run
 from mambabench.stats.square_and_add import mean_ends
 from mambabench.tables.longcontext.joined import cost_rows
 from mambabench.tables.speed.contenders import Field
+from mambabench.tables.zeroshot import averaged
 
 if TYPE_CHECKING:
     from mambabench.frames.api import Runs
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from mambabench.speed_schema import PointRecord
     from mambabench.stats.replicates import Estimate
     from mambabench.tables.speed.table import SpeedRow, SpeedTable
-    from mambabench.tables.zeroshot import Row
 
 COSTS: Final = ("tpot_s", "ttft_s", "peak_bytes", "gross_j_per_token")
 """Columns of `speed` that quality is held against; less is better of each."""
@@ -181,8 +181,10 @@ def _worth(one: _Joined) -> tuple[int, str]:
 
 def _accuracies(runs: Sequence[LoadedRun]) -> Iterator[_Quality]:
     for run in runs:
-        for average in () if run.zeroshot is None else run.zeroshot.averages:
-            parts = _parts(run.zeroshot.rows if run.zeroshot else (), average.model)
+        if run.zeroshot is None:
+            continue
+        for average in run.zeroshot.averages:
+            parts = averaged(average.model, run.zeroshot.rows)
             ends = [(r.value, r.low, r.high) for r in parts]
             known = [
                 (v, a, b)
@@ -195,15 +197,6 @@ def _accuracies(runs: Sequence[LoadedRun]) -> Iterator[_Quality]:
             yield _Quality(
                 "average accuracy", label, average.model, run.name, average.value, low, high, basis
             )
-
-
-def _parts(rows: Sequence[Row], model: str) -> list[Row]:
-    """Return the accuracies that a model's average is over: of each task the first one."""
-    found: dict[str, Row] = {}
-    for row in rows:
-        if row.model == model and row.unit == "%" and row.higher_is_better and row.value is not None:
-            found.setdefault(row.task, row)
-    return list(found.values())
 
 
 class _Costs:

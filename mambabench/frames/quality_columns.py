@@ -85,6 +85,7 @@ FRAMES: Final[dict[str, tuple[str, tuple[Column, ...]]]] = {
             integer("n_fewshot", "worked examples before each question"),
             text("task_version", "of the task's definition"),
             text("error", "why there is no value"),
+            flag("in_average", "whether the model's average accuracy is over it, among others"),
         ),
     ),
     "averages": (

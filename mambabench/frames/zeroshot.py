@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mambabench.errors import MambabenchError
 from mambabench.registry import load_registry
 from mambabench.schema import ReadRecord, SettingsRecord
+from mambabench.tables.zeroshot import averaged
 from mambabench.taskindex import TaskIndex
 
 if TYPE_CHECKING:
@@ -249,6 +250,7 @@ def _scores(run: LoadedRun, table: ZeroshotTable) -> list[dict[str, Any]]:
     asked: Mapping[tuple[str, str], CellRecord] = {
         (cell.model, cell.task.group or cell.task.task): cell for cell in reversed(run.cells)
     }
+    means = {one.model: averaged(one.model, table.rows) for one in table.averages}
     found = []
     for row in table.rows:
         cell = asked.get((row.model, row.task))
@@ -278,6 +280,7 @@ def _scores(run: LoadedRun, table: ZeroshotTable) -> list[dict[str, Any]]:
                 "n_fewshot": None if cell is None else cell.task.n_fewshot,
                 "task_version": "" if cell is None else cell.task.version,
                 "error": row.error,
+                "in_average": row in means.get(row.model, ()),
             }
         )
     return found

@@ -102,7 +102,7 @@ def _alike(means: Sequence[Row], scores: Sequence[Row]) -> list[Row]:
     """Return the most averages that are over the same tasks."""
     tasks: dict[tuple[str, str], set[str]] = {}
     for row in scores:
-        if row["unit"] == "%" and row["value"] is not None:
+        if row["in_average"]:
             tasks.setdefault((row["run"], row["label"]), set()).add(row["task"])
     by: dict[tuple[str, frozenset[str]], list[Row]] = {}
     for row in means:

@@ -6,7 +6,7 @@ Rows are what every format renders; nothing here knows how a table looks.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -215,18 +215,27 @@ def _display(unit: str) -> tuple[float, str]:
     }.get(unit, (1.0, ""))
 
 
-def _average(model: str, rows: Sequence[Row]) -> Average | None:
-    """Average the accuracies, one a task: the headline, or the first accuracy where that is a perplexity."""
+def averaged(model: str, rows: Iterable[Row]) -> list[Row]:
+    """Return the accuracies of a model that its average is over, one a task.
+
+    That is the headline, or the first accuracy where that is a perplexity. There is an average only where
+    all of them have a value.
+    """
     chosen: dict[str, Row] = {}
     for row in rows:
         if row.model == model and row.unit == "%" and row.higher_is_better:
             chosen.setdefault(row.task, row)
-    values = [r.value for r in chosen.values() if r.value is not None]
+    return list(chosen.values())
+
+
+def _average(model: str, rows: Sequence[Row]) -> Average | None:
+    chosen = averaged(model, rows)
+    values = [r.value for r in chosen if r.value is not None]
     any_failed = any(r.verdict == "failed" for r in rows if r.model == model)
     if len(values) < 2 or any_failed:
         return None
-    references = [r.reference for r in chosen.values() if r.reference is not None]
-    complete = len(references) == len(values) and not any(r.verdict == "partial" for r in chosen.values())
+    references = [r.reference for r in chosen if r.reference is not None]
+    complete = len(references) == len(values) and not any(r.verdict == "partial" for r in chosen)
     return Average(
         model=model,
         value=sum(values) / len(values),

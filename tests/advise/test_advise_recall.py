@@ -213,8 +213,8 @@ def test_an_average_that_is_missing_is_asked_for_only_if_it_is_needed() -> None:
 def test_an_average_is_over_the_first_accuracy_of_each_task() -> None:
     """The first metric of a task may be a perplexity, which is in no average."""
     first, second = scored("m", (48.0, 50.0, 52.0), (57.0, 60.0, 63.0))
-    perplexity = first | {"metric": "perplexity", "unit": "ppl", "value": 9.0}
-    further = second | {"metric": "acc_norm", "headline": False, "value": 99.0}
+    perplexity = first | {"metric": "perplexity", "unit": "ppl", "value": 9.0, "in_average": False}
+    further = second | {"metric": "acc_norm", "headline": False, "value": 99.0, "in_average": False}
     rows = [perplexity, first | {"headline": False}, second, further]
     found, why = _quality(averages=[averaged("m", 55.0, 2)], scores=rows).average("m", "m")
     assert found is not None
