@@ -48,11 +48,14 @@ _MODULES: Final = {
     "recall_means": "longcontext",
     "recall_depths": "longcontext",
     "effective_contexts": "longcontext",
+    "context_losses": "longcontext",
+    "perplexities": "longcontext",
+    "position_losses": "longcontext",
     "quality_cost": "joined",
     "warnings": "warnings",
     "findings": "findings",
 }
-"""Module of this package with `rows_of_<frame>`; of those not named here it is `longcontext`."""
+"""Module of this package with `rows_of_<frame>`."""
 _OF_ALL: Final = frozenset({"contrasts", "steps", "quality_cost", "warnings", "findings"})
 """Frames that are made of the runs together, comparison included."""
 
@@ -80,7 +83,7 @@ class Runs:
             there = f"There are {', '.join(FRAMES)}; items are had by `samples()`."
             raise UnknownNameError.for_name("frame", name, FRAMES, where=there)
         if name not in self._frames:
-            module = import_module(f"mambabench.frames.{_MODULES.get(name, 'longcontext')}")
+            module = import_module(f"mambabench.frames.{_MODULES[name]}")
             rows: Callable[[Any], list[dict[str, Any]]] = getattr(module, f"rows_of_{name}")
             self._frames[name] = frame(name, rows(self if name in _OF_ALL else self.runs))
         return self._frames[name].copy()
