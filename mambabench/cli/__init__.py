@@ -103,6 +103,7 @@ def cli() -> None:
       mambabench zeroshot --model mamba-130m --model pythia-160m
       mambabench compare mamba-130m pythia-160m
       mambabench latency --model mamba-130m --model pythia-160m --prompt-len 128:4096*2
+      mambabench report
       mambabench models
     """
 
