@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from made_report import NASTY, made_report
+from nasty_report import NASTY, made_report
 
 from mambabench.errors import StoreError
 from mambabench.frames.columns import FRAMES, columns_of, frame

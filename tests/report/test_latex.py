@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from made_report import NASTY, made_report, scores
+from nasty_report import NASTY, made_report, scores
 
 from mambabench.report.document import Cell, Column, Table
 from mambabench.report.latex import latex_table, render_latex

@@ -11,8 +11,8 @@ import pytest
 import tabulate
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from made_report import NASTY, made_report
 from markdown_it import MarkdownIt
+from nasty_report import NASTY, made_report
 
 from mambabench.report.document import Cell, Column, Table
 from mambabench.report.markdown import grid, render_markdown
