@@ -35,6 +35,9 @@ EXTENSIONS: Final = {
 }
 """Packages with compiled CUDA code: the extension, and the module that imports it."""
 
+INSTALLERS: Final = ("apt-get", "dnf", "zypper", "pacman")
+"""Programs that install a system's packages, for which commands are known."""
+
 _IMPORT_LIMIT_S = 90.0
 _SHORT_LIMIT_S = 30.0
 _HUB_LIMIT_S = 12.0
@@ -163,6 +166,8 @@ class Facts:
     """Path of the C++ compiler."""
     compiler_version: str
     ninja: str | None
+    installer: str
+    """What brings compilers: "conda" in one of its environments, one of `INSTALLERS`, or empty."""
     architectures: Mapping[str, tuple[str, ...] | None]
     """Of each installed extension's package: "sm_80" for machine code, "compute_80" for what the driver
     compiles; null where that cannot be told."""
@@ -238,6 +243,7 @@ def gather(probes: Probes, stage: Callable[[str], None]) -> Facts:
         compiler=compiler,
         compiler_version=ran.text.partition("\n")[0].strip() if ran and ran.returncode == 0 else "",
         ninja=probes.which("ninja"),
+        installer=_installer(probes),
         architectures={p: architectures(probes, modules[0], nvcc) for p, modules in extensions.items()},
         hub=_hub(probes),
         environ=probes.environ,
@@ -285,6 +291,13 @@ def _nvcc(probes: Probes, torch: Mapping[str, Any]) -> tuple[str | None, str | N
         after = dict(pairwise(words))
         return path, after.get("release")
     return None, None
+
+
+def _installer(probes: Probes) -> str:
+    # A user of conda rarely is root, and its compilers are those that its own libraries fit.
+    if probes.environ.get("CONDA_PREFIX") and probes.which("conda"):
+        return "conda"
+    return next((name for name in INSTALLERS if probes.which(name)), "")
 
 
 def _hub(probes: Probes) -> dict[str, Any]:

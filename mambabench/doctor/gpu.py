@@ -19,8 +19,9 @@ _WOULD_NEED: Final = (
     "The CPU path is fine without. A GPU would need NVIDIA's driver, a PyTorch with CUDA, and for "
     "mamba-ssm's kernels also nvcc of the same CUDA major version."
 )
+_NO_DRIVER: Final = "NVMLError_LibraryNotFound"
 _NVML_WORDS: Final = {
-    "NVMLError_LibraryNotFound": "there is no libnvidia-ml: no driver, or none in this container",
+    _NO_DRIVER: "there is no libnvidia-ml: no driver, or none in this container",
     "NVMLError_DriverNotLoaded": "the driver is installed and not loaded",
     "NVMLError_NoPermission": "this user may not ask the driver",
     "NVMLError_LibRmVersionMismatch": "the driver was updated, and the old one is still loaded",
@@ -28,7 +29,6 @@ _NVML_WORDS: Final = {
     "ImportError": "the package nvidia-ml-py is not installed",
 }
 _NVML_REMEDIES: Final = {
-    "NVMLError_LibraryNotFound": "apt-get install nvidia-driver-570-server && reboot",
     "NVMLError_DriverNotLoaded": "modprobe nvidia",
     "NVMLError_NoPermission": 'usermod -aG video,render "$USER"',
     "NVMLError_LibRmVersionMismatch": "reboot",
@@ -58,7 +58,7 @@ def _driver(facts: Facts) -> Finding:
             "does not answer",
             "broken",
             f"The driver does not answer: {words}.",
-            _NVML_REMEDIES.get(error, "nvidia-smi"),
+            remedies.driver_for(facts) if error == _NO_DRIVER else _NVML_REMEDIES.get(error, "nvidia-smi"),
         )
     major, minor = divmod(int(nvml["cuda_driver"]) // 10, 100)
     seen = f"{nvml['driver']}, for CUDA up to {major}.{minor}"
@@ -216,7 +216,7 @@ def _compiler(facts: Facts) -> Finding:
     if not usable:
         return Finding("compiler", "not found", "not needed", "Only building and Triton on a GPU need one.")
     why = "nvcc and Triton both call it."
-    return Finding("compiler", "not found", "missing", why, "apt-get install build-essential python3-dev")
+    return Finding("compiler", "not found", "missing", why, remedies.compiler_for(facts))
 
 
 def _ninja(facts: Facts) -> Finding:

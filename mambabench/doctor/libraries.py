@@ -166,7 +166,7 @@ def remedy_of(facts: Facts, package: str, way: str, about: str) -> str:
     if way == "older":
         return remedies.install_official("mamba-ssm", again=True)
     if way == "compiler":
-        return "apt-get install build-essential python3-dev"
+        return remedies.compiler_for(facts)
     if way in ("torch", "driver"):
         known = facts.nvml.get("cuda_driver")
         return remedies.torch_with_cuda(None if known is None else int(known) // 1000)

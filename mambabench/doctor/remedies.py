@@ -27,6 +27,27 @@ _BUILD_TOOLS: Final = "pip install ninja packaging setuptools wheel einops"
 _TORCH_INDEX: Final = {11: "cu118", 12: "cu126", 13: "cu130"}
 _MODULES: Final = {"tilelang": "tilelang", "tvm_ffi": "apache-tvm-ffi", "quack": "quack-kernels"}
 
+_COMPILER: Final = {
+    "apt-get": "apt-get install build-essential python3-dev",
+    "dnf": "dnf install gcc-c++ make python3-devel",
+    "zypper": "zypper install gcc-c++ make python3-devel",
+    "pacman": "pacman -S --needed base-devel",
+    "conda": "conda install -c conda-forge gxx make",
+}
+_TOOLKIT: Final = {
+    "apt-get": "apt-get install cuda-toolkit-{major}-{minor}",
+    "dnf": "dnf install cuda-toolkit-{major}-{minor}",
+    "zypper": "zypper install cuda-toolkit-{major}-{minor}",
+    "conda": "conda install -c nvidia cuda-toolkit={major}.{minor}",
+}
+"""Arch has the newest version only. Where nothing is known, Debian's name says what is meant."""
+_DRIVER: Final = {
+    "apt-get": "apt-get install nvidia-driver-580-server",
+    "dnf": "dnf install cuda-drivers",
+    "zypper": "zypper install cuda-drivers",
+    "pacman": "pacman -S nvidia",
+}
+
 BUILD_NOTES: Final = (
     "Without --no-build-isolation pip builds against another PyTorch than the installed one.",
     "Without nvcc the build ends in `NameError: name 'bare_metal_version' is not defined`.",
@@ -84,7 +105,19 @@ def nvcc_for(facts: Facts) -> str:
         if Path(folder).name.startswith(f"cuda-{major}"):
             return f"export CUDA_HOME={shlex.quote(folder)}"
     major, minor, *_ = [*version.split("."), "0"]
-    return f"apt-get install cuda-toolkit-{major}-{minor} && export CUDA_HOME=/usr/local/cuda-{major}.{minor}"
+    command = _TOOLKIT.get(facts.installer, _TOOLKIT["apt-get"]).format(major=major, minor=minor)
+    home = '"$CONDA_PREFIX"' if facts.installer == "conda" else f"/usr/local/cuda-{major}.{minor}"
+    return f"{command} && export CUDA_HOME={home}"
+
+
+def compiler_for(facts: Facts) -> str:
+    """Return the command that brings a C++ compiler and Python's headers."""
+    return _COMPILER.get(facts.installer, _COMPILER["apt-get"])
+
+
+def driver_for(facts: Facts) -> str:
+    """Return the command that brings NVIDIA's driver, which conda has not."""
+    return f"{_DRIVER.get(facts.installer, _DRIVER['apt-get'])} && reboot"
 
 
 def wheel_name(package: str, version: str, facts: Facts) -> str:

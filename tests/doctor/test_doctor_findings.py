@@ -321,3 +321,30 @@ def test_a_driver_that_hangs_is_an_answer() -> None:
     finding = found(gpu_machine(nvml=nvml))["driver"]
     assert "time limit" in finding.why
     assert NO_NVML["error"] not in finding.why
+
+
+@pytest.mark.parametrize(
+    ("installers", "environ", "begins"),
+    [
+        (["apt-get"], {}, ("apt-get install build-essential", "apt-get install cuda-toolkit-12-6")),
+        (["dnf"], {}, ("dnf install gcc-c++", "dnf install cuda-toolkit-12-6")),
+        (["zypper"], {}, ("zypper install gcc-c++", "zypper install cuda-toolkit-12-6")),
+        (
+            ["conda", "apt-get"], {"CONDA_PREFIX": "/c"},
+            ("conda install -c conda-forge gxx", "conda install -c nvidia cuda-toolkit=12.6"),
+        ),
+        # conda is installed, and not what this Python is from.
+        (["conda", "dnf"], {}, ("dnf install gcc-c++", "dnf install cuda-toolkit-12-6")),
+        ([], {}, ("apt-get install build-essential", "apt-get install cuda-toolkit-12-6")),
+    ],
+)  # fmt: skip
+def test_compilers_come_from_what_installs_packages_here(
+    installers: list[str], environ: dict[str, str], begins: tuple[str, str]
+) -> None:
+    tools = {name: f"/usr/bin/{name}" for name in installers}
+    findings = found(gpu_machine(run=commands(), versions=LIBRARIES, tools=tools, environ=environ))
+    compiler, toolkit = findings["compiler"].remedy, findings["nvcc"].remedy
+    assert compiler.startswith(begins[0])
+    assert toolkit.startswith(begins[1])
+    home = '"$CONDA_PREFIX"' if toolkit.startswith("conda") else "/usr/local/cuda-12.6"
+    assert toolkit.endswith(f"export CUDA_HOME={home}")
