@@ -255,7 +255,8 @@ class OfficialDecoder(SteppedDecoder):
             raise UnsupportedError(
                 "mamba_ssm refuses several tokens on from a state", hint="Leave --prefill-chunk out."
             )
-        self.implementation, self.kernel_path = model.record.implementation, model.record.kernel_path
+        # The record names what the engine runs, which may be steps of our own over the same weights.
+        self.implementation, self.kernel_path = f"mamba_ssm {type(module).__name__}", "mamba_ssm CUDA"
         self._inference: Any = None
 
     @property
@@ -328,7 +329,8 @@ def stepped(
     Raises:
         UnsupportedError: it cannot forward prompts in pieces, or has no such attention.
     """
-    if model.record.implementation.startswith("mamba_ssm"):
+    # Not by the record: it names our own steps where there are some over mamba_ssm's weights.
+    if type(module).__module__.startswith("mamba_ssm"):
         return OfficialDecoder(module, model, weights_bytes, chunk_tokens)
     return TransformersDecoder(module, model, weights_bytes, attention, chunk_tokens)
 

@@ -77,7 +77,7 @@ def bytes_wanted(directory: str, decoder: Any) -> int:
 
 def both_libraries(directory: str) -> tuple[Any, Any]:
     """Load a checkpoint into mambabench's own forward and into mamba_ssm's model."""
-    from mambabench.models import official
+    from mambabench.models import official, official_steps
     from mambabench.models.load import check, load
     from mambabench.models.weights import read_state
     from mambabench.registry import resolve
@@ -92,8 +92,14 @@ def both_libraries(directory: str) -> tuple[Any, Any]:
         # The fused path is CUDA alone; what it computes is the same.
         if hasattr(layer, "use_mem_eff_path"):
             layer.use_mem_eff_path = False
-    record = ours.record.model_copy(update={"implementation": "mamba_ssm MambaLMHeadModel"})
-    return ours, official.OfficialModel(module, ours.tokenizer, record)
+    steps = official_steps.steps_over(
+        module, plan.config, device=ours.device, vocab_size=plan.vocab_size, dtype=torch.float32
+    )
+    # As it is loaded on a GPU, with steps over the same weights.
+    record = ours.record.model_copy(
+        update={"implementation": "mambabench HybridSteps over mamba_ssm MambaLMHeadModel"}
+    )
+    return ours, official.OfficialModel(module, ours.tokenizer, record, stateful=steps)
 
 
 def refusal(make: Callable[[], Any]) -> str:
