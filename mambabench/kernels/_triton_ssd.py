@@ -27,7 +27,8 @@ def tiles(
     skip: tl.tensor,
     low: tl.tensor,
     high: tl.tensor,
-    starts: tl.tensor,
+    begins: tl.tensor,
+    stops: tl.tensor,
     before: tl.tensor,
     after: tl.tensor,
     y: tl.tensor,
@@ -44,7 +45,7 @@ def tiles(
 ) -> None:
     """Take one row and a part of a head through time, `block_tokens` at once."""
     row, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    begin, end = tl.load(starts + row), tl.load(starts + row + 1)
+    begin, end = tl.load(begins + row), tl.load(stops + row)
     i, n = tl.arange(0, block_tokens), tl.arange(0, block_states)
     p = tl.program_id(2) * block_width + tl.arange(0, block_width)
     is_state, is_channel = n < n_states, p < width
@@ -106,7 +107,8 @@ def tokens(
     skip: tl.tensor,
     low: tl.tensor,
     high: tl.tensor,
-    starts: tl.tensor,
+    begins: tl.tensor,
+    stops: tl.tensor,
     before: tl.tensor,
     after: tl.tensor,
     y: tl.tensor,
@@ -121,7 +123,7 @@ def tokens(
 ) -> None:
     """Take one row and a part of a head through time, one token after another."""
     row, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    begin, end = tl.load(starts + row), tl.load(starts + row + 1)
+    begin, end = tl.load(begins + row), tl.load(stops + row)
     n = tl.arange(0, block_states)
     p = tl.program_id(2) * block_width + tl.arange(0, block_width)
     is_state, is_channel = n < n_states, p < width

@@ -34,6 +34,10 @@ from mambabench.kernels.device_rows import Int64s, Layout, sent
 if TYPE_CHECKING:
     from mambabench.kernels.rows import Rows
 
+ScanOperands = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, int, Tensor, Tensor, int]
+"""What `scan` is given before the rows: u, dt, dt_bias, A_log2, proj, its column, D, xz, z's column."""
+SsdOperands = tuple[Tensor, Tensor, int, Tensor, Tensor, Tensor, int, tuple[float, float]]
+"""What `ssd` is given before the rows: xbc, zxbcdt, dt's column, dt_bias, A_log2, D, groups, dt_limit."""
 PIECE_TOKENS = 512
 """Longest part of a row that one program of Mamba-1's scan takes through time."""
 FEW_TOKENS = 4
@@ -156,10 +160,18 @@ class TritonKernels:
         _require(proj, u, (tokens, None), column + 2 * n_states)
         _require(xz, u, (tokens, None), z_column + channels)
         y = torch.empty_like(u)
-        layout = self._layout(starts, u.device)
+        operands = u, dt, dt_bias, A_log2, proj, column, D, xz, z_column
+        self._scan_rows(y, operands, self._layout(starts, u.device), before, after)
+        return y
+
+    def _scan_rows(
+        self, y: Tensor, operands: ScanOperands, layout: Layout, before: Rows | None, after: Rows | None
+    ) -> None:
+        """Run the scan over the tokens of a layout and write their outputs."""
         if not layout.rows:
-            return y
-        shape = n_states, channels
+            return
+        u, dt, dt_bias, A_log2, proj, column, D, xz, z_column = operands
+        shape = n_states, channels = tuple(A_log2.shape)
         block_states = _power(n_states)
         block = min(_MOST_SCAN_CHANNELS, max(1, _SCAN_NUMBERS // block_states), _power(channels))
         blocks = -(-channels // block)
@@ -175,8 +187,8 @@ class TritonKernels:
         with _on(u):
             if not layout.is_cut:
                 old, new = (_pointers(rows, layout, shape, u.device) for rows in (before, after))
-                scan(layout.starts[:-1], layout.starts[1:], old, new, None, y)
-                return y
+                scan(layout.begins, layout.stops, old, new, None, y)
+                return
             pieces = layout.pieces
             ends = A_log2.new_empty(pieces.n_inner, *shape)
             steps = A_log2.new_empty(pieces.n_inner, channels)
@@ -194,7 +206,6 @@ class TritonKernels:
             targets = np.where(pieces.is_last, last[pieces.row], 0)
             on_device = sent(sources, u.device), sent(targets, u.device)
             scan(pieces.begins, pieces.stops, *on_device, None, y)
-        return y
 
     def add_norm(self, residual: Tensor, x: Tensor | None, weight: Tensor, eps: float) -> Tensor:
         """Add `x` to `residual` in place, if there is one, and return its normalisation."""
@@ -237,9 +248,21 @@ class TritonKernels:
         for vector in (dt_bias, A_log2):
             _require(vector, xbc, (heads,), is_parameter=True)
         _require(D, xbc, (heads, width), is_parameter=True)
-        layout = self._layout(starts, xbc.device)
-        old, new = (_pointers(rows, layout, (heads, n_states, width), xbc.device) for rows in (before, after))
         y = xbc.new_empty(tokens, heads * width)
+        operands = xbc, zxbcdt, dt_column, dt_bias, A_log2, D, n_groups, dt_limit
+        self._ssd_rows(y, operands, self._layout(starts, xbc.device), before, after)
+        return y
+
+    def _ssd_rows(
+        self, y: Tensor, operands: SsdOperands, layout: Layout, before: Rows | None, after: Rows | None
+    ) -> None:
+        """Run Mamba-2's scan over the tokens of a layout and write their outputs."""
+        if not layout.rows:
+            return
+        xbc, zxbcdt, dt_column, dt_bias, A_log2, D, n_groups, dt_limit = operands
+        heads, width = D.shape
+        n_states = (xbc.shape[-1] - heads * width) // (2 * n_groups)
+        old, new = (_pointers(rows, layout, (heads, n_states, width), xbc.device) for rows in (before, after))
         by_token = layout.longest <= FEW_TOKENS
         # Products of matrices need 16 of everything.
         least = 1 if by_token else 16
@@ -255,15 +278,14 @@ class TritonKernels:
                 "num_warps": 8,
                 "num_stages": 1,
             }
-        if layout.rows:
-            kernel = self._ssd.tokens if by_token else self._ssd.tiles
-            with _on(xbc):
-                kernel[(layout.rows, heads, -(-width // block))](
-                    xbc, xbc.shape[1], heads * width, zxbcdt, zxbcdt.shape[1], dt_column, dt_bias, A_log2, D,
-                    float(dt_limit[0]), float(dt_limit[1]), layout.starts, old, new, y, heads // n_groups,
-                    n_groups, width, n_states, remembers=old is not None, is_kept=new is not None, **options,
-                )  # fmt: skip
-        return y
+        kernel = self._ssd.tokens if by_token else self._ssd.tiles
+        with _on(xbc):
+            kernel[(layout.rows, heads, -(-width // block))](
+                xbc, xbc.shape[1], heads * width, zxbcdt, zxbcdt.shape[1], dt_column, dt_bias, A_log2, D,
+                float(dt_limit[0]), float(dt_limit[1]), layout.begins, layout.stops, old, new, y,
+                heads // n_groups, n_groups, width, n_states, remembers=old is not None,
+                is_kept=new is not None, **options,
+            )  # fmt: skip
 
     def gate_norm(
         self,

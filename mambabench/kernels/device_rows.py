@@ -50,16 +50,21 @@ class Layout:
         starts: where each row begins, and T, [B + 1].
         device: of the tensors.
         piece_tokens: longest piece.
+        lengths: how many of each row's tokens are taken, [B]; all when absent.
     """
 
-    def __init__(self, starts: Int64s, device: torch.device, piece_tokens: int) -> None:
+    def __init__(
+        self, starts: Int64s, device: torch.device, piece_tokens: int, lengths: Int64s | None = None
+    ) -> None:
         self.source, self.device = starts, device
         self._piece_tokens = piece_tokens
         self.rows = len(starts) - 1
-        self._lengths = np.diff(starts)
+        self._lengths = np.diff(starts) if lengths is None else lengths
         self.longest = int(self._lengths.max(initial=0))
         self.is_cut = self.longest > piece_tokens
         self.starts = sent(starts, device)
+        self.begins = self.starts[:-1]
+        self.stops = self.starts[1:] if lengths is None else sent(starts[:-1] + lengths, device)
 
     @cached_property
     def row_of(self) -> Tensor:
@@ -73,7 +78,7 @@ class Layout:
         row = np.repeat(np.arange(self.rows), counts)
         number = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
         begins = self.source[row] + number * self._piece_tokens
-        stops = np.minimum(begins + self._piece_tokens, self.source[row + 1])
+        stops = np.minimum(begins + self._piece_tokens, self.source[row] + self._lengths[row])
         is_last = number == counts[row] - 1
         inner_of = np.append(0, np.cumsum(counts - 1))
         bounds = begins, stops, begins[~is_last], stops[~is_last], inner_of
