@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -34,6 +35,7 @@ from mambabench.store.manage import (
     same_runs,
 )
 from mambabench.store.overview import STATES, looks_like_run, overview
+from mambabench.store.seal import write_seal
 from mambabench.store.select import Filters
 from mambabench.store.usage import KINDS as FILE_KINDS
 from mambabench.store.usage import kind_of, usage_of
@@ -181,8 +183,10 @@ def test_a_run_that_is_written_is_running_until_its_writer_ends(tmp_path: Path) 
         found = overview(path)
         assert found.state == "running"
         assert f"process {os.getpid()} on " in found.written_by
-        with pytest.raises(StoreError, match="is being written by process"):
+        with pytest.raises(StoreError, match="is being written by process") as caught:
             rename_run(path, "b")
+        # Not `--out`, which says where this command looks.
+        assert caught.value.hint == "Wait for it or stop it."
         with pytest.raises(StoreError, match="is being written by process"):
             plan_deletion(path)
         with pytest.raises(StoreError, match="is being written by process"):
@@ -191,6 +195,20 @@ def test_a_run_that_is_written_is_running_until_its_writer_ends(tmp_path: Path) 
     # A process that was killed leaves its note behind.
     (path / ".owner.json").write_text("{}", "utf-8")
     assert overview(path).state == "complete"
+
+
+def test_a_seal_that_cannot_be_written_is_said_to_be_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = run_of(tmp_path, "a")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="No space left on device") as caught:
+        write_seal(path)
+    assert caught.value.hint == "The run was not sealed."
 
 
 DAMAGES = {

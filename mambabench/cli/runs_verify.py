@@ -119,7 +119,7 @@ def _in_units(advance: Callable[[int], None]) -> Callable[[int], None]:
 
 def _sealed(one: Verified) -> str:
     """Seal a run that agrees, and say what became of it."""
-    from mambabench.store.lock import acquire
+    from mambabench.store.lock import held
     from mambabench.store.seal import SEAL, write_seal
 
     if one.written_by:
@@ -128,11 +128,8 @@ def _sealed(one: Verified) -> str:
         return "not sealed: see what does not agree"
     if one.differs:
         return f"not sealed: it is not as it was sealed; if that is right, delete its {SEAL} first"
-    lock = acquire(one.path)
-    try:
+    with held(one.path):
         n_files = write_seal(one.path)
-    finally:
-        lock.release()
     return f"sealed: {n_files:,} files in {SEAL}"
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -43,6 +44,27 @@ def acquire(path: Path) -> BaseFileLock:
                 hint="Wait for it or stop it, or write to another directory with `--out DIR`.",
             ) from error
     return lock
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the lock of a run that a command is about: it is there, and nowhere else.
+
+    Raises:
+        StoreError: as `acquire` does, without naming another directory as the way out.
+    """
+    from filelock import Timeout
+
+    try:
+        lock = acquire(path)
+    except StoreError as error:
+        is_busy = isinstance(error.__cause__, Timeout)
+        hint = "Wait for it or stop it." if is_busy else "Nothing of the run was changed."
+        raise StoreError(error.message, hint=hint) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def release(lock: BaseFileLock, path: Path) -> None:

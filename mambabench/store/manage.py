@@ -22,7 +22,7 @@ from typing import Final
 
 from mambabench.errors import StoreError, UnknownNameError, UsageError
 from mambabench.store.files import slug, sync_directory
-from mambabench.store.lock import acquire
+from mambabench.store.lock import held
 from mambabench.store.overview import Place, looks_like_run, overview, place
 from mambabench.store.run import MANIFEST
 from mambabench.store.usage import usage_of
@@ -179,18 +179,16 @@ def rename_run(path: Path, name: str) -> Path:
     """
     check_name(path, name)
     target = path.parent / name
-    lock = acquire(path)
-    try:
+    with held(path):
         if os.path.lexists(target):
             raise UsageError(f"{target} is there already", hint="Take another name.")
-        path.rename(target)
-        sync_directory(path.parent)
-    except OSError as error:
-        raise StoreError(
-            f"cannot rename {path}: {error.strerror or error}", hint="It keeps its name."
-        ) from error
-    finally:
-        lock.release()
+        try:
+            path.rename(target)
+            sync_directory(path.parent)
+        except OSError as error:
+            raise StoreError(
+                f"cannot rename {path}: {error.strerror or error}", hint="It keeps its name."
+            ) from error
     return target
 
 
@@ -271,13 +269,9 @@ def delete_run(path: Path) -> None:
     number = 0
     while os.path.lexists(hidden := path.parent / f"{prefix}{number}"):
         number += 1
-    lock = acquire(path)
-    try:
-        with _deleting(path):
-            path.rename(hidden)
-            sync_directory(path.parent)
-    finally:
-        lock.release()
+    with held(path), _deleting(path):
+        path.rename(hidden)
+        sync_directory(path.parent)
     with _deleting(hidden):
         shutil.rmtree(hidden)
 

@@ -89,7 +89,10 @@ def write_seal(run: Path, advance: Callable[[int], None] = lambda n_bytes: None)
                 f"cannot read {run / name}: {error.strerror or error}", hint="The run was not sealed."
             ) from error
         lines.append(_line(name, digest))
-    write_bytes(run / SEAL, b"".join(lines))
+    try:
+        write_bytes(run / SEAL, b"".join(lines))
+    except StoreError as error:
+        raise StoreError(error.message, hint="The run was not sealed.") from error
     return len(lines)
 
 
