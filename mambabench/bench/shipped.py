@@ -13,6 +13,7 @@ so that a step of a graph takes as long at the first position as at the last. ma
 states in the dtype of the embedding, in its own generation as here. Its attention with a convolution takes
 the convolved columns for its window after a prompt, so that its next steps are not what its forward over the
 whole text says; such a model does not pass `mambabench.bench.agreement`.
+Prompts past `mambabench.models.launch_limits` are refused: a prefill in parts is not what is measured.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from torch import Tensor
 from mambabench.bench.decoders import Choose, drawn, greedy
 from mambabench.bench.failures import UnsupportedError
 from mambabench.models.kernel_paths import kernel_path
+from mambabench.models.launch_limits import limits_of
 
 if TYPE_CHECKING:
     from mambabench.models.base import LoadedModel
@@ -59,6 +61,7 @@ class SteppedDecoder:
         self.logits = torch.empty(0)
         self.static = self.sampled = False
         self._module = module
+        self._limits = limits_of(module, self.device)
         self._chunk = chunk_tokens
         self._choose: Choose = greedy
         self._first: Tensor | None = None
@@ -77,7 +80,14 @@ class SteppedDecoder:
         self.static = True
 
     def prepare(self, *, batch_size: int, prompt_len_tokens: int, gen_len_tokens: int) -> None:
-        """Allocate the cache where it is of a fixed size."""
+        """Allocate the cache where it is of a fixed size.
+
+        Raises:
+            UnsupportedError: the prompts, or as much of them as is forwarded at once, are too many tokens.
+        """
+        at_once = min(self._chunk or prompt_len_tokens, prompt_len_tokens)
+        if why := self._limits.obstacle(batch_size, at_once):
+            raise UnsupportedError(why)
         self._longest = prompt_len_tokens + gen_len_tokens
         if self.sampled:
             self._choose = drawn(batch_size)

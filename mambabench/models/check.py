@@ -65,14 +65,16 @@ def check(
         DeviceError: the device cannot be used.
         CheckpointError: half a checkpoint, a damaged or unsafe one, or a tokenizer that does not fit.
         HubUnreachableError: something is not on this machine and the Hub does not answer.
-        ExtraMissingError: only mamba_ssm on a GPU can run it, or run it as shipped; or a GPU's kernels lack
-            something.
+        ExtraMissingError: only mamba_ssm on a GPU can run it, or run it as shipped; a GPU's kernels lack
+            something; or mamba_ssm is installed and does not import, or is too old.
     """
     require_window(max_length)
     pick_dtype(dtype, device="cpu", stored="")  # a mistyped one is reported before the Hub is asked
     chosen_device = pick_device(device)
     located = located or locate(ref, weights)
     implementation = _implementation(located, chosen_device, engine)
+    if implementation == "mamba_ssm":
+        official.require()
     where = CONFIG if located.files is None else located.files.directory / CONFIG
     shape = architecture.from_native(located.format, located.config, located.gguf, where=where)
     config = located.config if shape is None or located.format == "mamba_ssm" else shape.to_dict()

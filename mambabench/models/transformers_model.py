@@ -23,6 +23,7 @@ from transformers import (
 
 from mambabench.errors import UsageError
 from mambabench.models.base import SamplingOptions, check_numbers
+from mambabench.models.launch_limits import limits_of
 from mambabench.models.quiet import quiet
 
 if TYPE_CHECKING:
@@ -58,14 +59,22 @@ class TransformersModel:
         self.module.generation_config = _generation_config()
         parameters = inspect.signature(module.forward).parameters
         self._keeps_logits = "logits_to_keep" in parameters
+        self.limits = limits_of(module, self.device)
 
     def logits(self, input_ids: torch.Tensor, keep: int) -> torch.Tensor:
-        """Forward a right-padded batch [B, L]; return the last `keep` positions' logits [B, keep, V]."""
+        """Forward a right-padded batch [B, L]; return the last `keep` positions' logits [B, keep, V].
+
+        Raises:
+            UsageError: a row is longer than mamba_ssm's kernels, which transformers calls, can address.
+        """
         if not 1 <= keep <= input_ids.shape[1]:
             raise ValueError(f"keep is {keep}, the batch is {input_ids.shape[1]} tokens long")
         options = {"logits_to_keep": keep} if self._keeps_logits else {}
+        found: list[torch.Tensor] = []
         with torch.inference_mode():
-            output: torch.Tensor = self.module(input_ids=input_ids, use_cache=False, **options).logits
+            for rows in self.limits.parts(*input_ids.shape, name=self.record.name):
+                found.append(self.module(input_ids=input_ids[rows], use_cache=False, **options).logits)
+        output = found[0] if len(found) == 1 else torch.cat(found)
         return output[:, -keep:, : self.vocab_size]
 
     def generate(
@@ -83,19 +92,23 @@ class TransformersModel:
             raise UsageError("beam search is not supported: each prompt gets one text, token by token")
         if max_new_tokens < 1:
             return [[] for _ in range(rows)]
-        watcher = _RowWatcher(rows, stop, frozenset(eos_ids))
         config = self._generation_config(max_new_tokens, options)
         devices = [self.device] if self.device.type == "cuda" else []
-        with quiet(), torch.random.fork_rng(devices=devices), torch.inference_mode():
-            torch.manual_seed(options.seed)
-            self.module.generate(
-                input_ids,
-                attention_mask=torch.ones_like(input_ids),
-                generation_config=config,
-                stopping_criteria=StoppingCriteriaList([watcher]),
-                logits_processor=LogitsProcessorList([_RefuseNaN()]),
-            )
-        return watcher.new_ids
+        found: list[list[int]] = []
+        for part in self.limits.parts(*input_ids.shape, name=self.record.name):
+            prompts = input_ids[part]
+            watcher = _RowWatcher(prompts.shape[0], stop, frozenset(eos_ids), first_row=part.start)
+            with quiet(), torch.random.fork_rng(devices=devices), torch.inference_mode():
+                torch.manual_seed(options.seed)
+                self.module.generate(
+                    prompts,
+                    attention_mask=torch.ones_like(prompts),
+                    generation_config=config,
+                    stopping_criteria=StoppingCriteriaList([watcher]),
+                    logits_processor=LogitsProcessorList([_RefuseNaN()]),
+                )
+            found += watcher.new_ids
+        return found
 
     def _generation_config(self, max_new_tokens: int, options: SamplingOptions) -> GenerationConfig:
         chosen: dict[str, Any] = {
@@ -134,7 +147,8 @@ class _RefuseNaN(LogitsProcessor):
 class _RowWatcher(StoppingCriteria):
     """Ends each row by its own rule and keeps what the row had generated until then."""
 
-    def __init__(self, rows: int, stop: Stop, eos_ids: frozenset[int]) -> None:
+    def __init__(self, rows: int, stop: Stop, eos_ids: frozenset[int], *, first_row: int) -> None:
+        self._first = first_row
         self.new_ids: list[list[int]] = [[] for _ in range(rows)]
         self._open = [True] * rows
         self._stop = stop
@@ -144,6 +158,6 @@ class _RowWatcher(StoppingCriteria):
         for row, token in enumerate(input_ids[:, -1].tolist()):
             if self._open[row]:
                 self.new_ids[row].append(token)
-                ended = token in self._eos_ids or self._stop(row, self.new_ids[row])
+                ended = token in self._eos_ids or self._stop(self._first + row, self.new_ids[row])
                 self._open[row] = not ended
         return torch.tensor([not is_open for is_open in self._open], device=input_ids.device)

@@ -1,0 +1,239 @@
+"""What the CUDA kernels can count: bounds by brute force, published sizes, and batches forwarded in parts."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from builders import N_ROWS, hybrid_config, tiny_mamba, tiny_mamba2
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from mamba_ssm_code import needs_mamba_ssm, run_beside
+from torch import nn
+from transformers import JambaConfig, JambaForCausalLM, Mamba2Config, Mamba2ForCausalLM, MambaConfig
+from transformers import MambaForCausalLM as Mamba1
+
+from mambabench.bench.failures import UnsupportedError
+from mambabench.bench.shipped import TransformersDecoder
+from mambabench.errors import UsageError
+from mambabench.models import launch_limits
+from mambabench.models.base import SamplingOptions
+from mambabench.models.launch_limits import GRID_BLOCKS, INT32_ELEMENTS, Bound, LaunchLimits, limits_of
+from mambabench.models.load import check, load
+from mambabench.registry import resolve
+
+CUDA, CPU = torch.device("cuda"), torch.device("cpu")
+LOW = LaunchLimits((Bound("a test's tensor", 4, 3, 20), Bound("another", 1, 1, 24)))
+
+
+@pytest.fixture
+def kernels_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace(name=name))
+
+
+# --- the bounds -----------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60)
+@given(
+    length=st.integers(1, 40),
+    piece=st.integers(1, 9),
+    elements=st.integers(1, 7),
+    most=st.integers(1, 400),
+)
+@example(length=8, piece=4, elements=5, most=20)
+def test_a_batch_fits_when_its_last_element_can_be_counted(
+    length: int, piece: int, elements: int, most: int
+) -> None:
+    bound = Bound("", piece, elements, most)
+
+    def fits(rows: int, tokens: int) -> bool:
+        last_element = rows * len(range(0, tokens, piece)) * elements - 1
+        return last_element < most
+
+    assert fits(bound.rows(length), length)
+    assert not fits(bound.rows(length) + 1, length)
+    assert fits(1, bound.longest_tokens)
+    assert not fits(1, bound.longest_tokens + 1)
+
+
+@settings(max_examples=60)
+@given(
+    rows=st.integers(0, 30),
+    length=st.integers(1, 30),
+    bounds=st.lists(
+        st.builds(Bound, st.just("t"), st.integers(1, 8), st.integers(1, 5), st.integers(1, 300)),
+        max_size=3,
+    ),
+)
+def test_parts_are_as_few_as_can_be(rows: int, length: int, bounds: list[Bound]) -> None:
+    limits = LaunchLimits(tuple(bounds))
+    if limits.rows(length) == 0:
+        with pytest.raises(UsageError, match="longest row"):
+            limits.parts(rows, length, name="m")
+        return
+    parts = limits.parts(rows, length, name="m")
+    assert [row for part in parts for row in range(rows)[part]] == list(range(rows))
+    assert not any(limits.obstacle(part.stop - part.start, length) for part in parts)
+    assert bool(limits.obstacle(rows, length)) == (len(parts) > 1)
+    # One part fewer would have a part with more rows than fit.
+    if len(parts) > 1:
+        assert limits.obstacle(-(-rows // (len(parts) - 1)), length)
+
+
+def test_the_words_name_the_tensor_and_what_fits() -> None:
+    said = LOW.obstacle(100, 5)
+    assert "100 x 5 tokens" in said
+    assert "a test's tensor" in said
+    assert "at most 3 rows" in said
+    assert "longest row has 24 tokens" in LOW.obstacle(1, 50)
+    with pytest.raises(UsageError, match=r"m: 1 x 50 tokens .* longest row has 24 tokens") as caught:
+        LOW.parts(3, 50, name="m")
+    assert "--engine shared" in caught.value.hint
+
+
+# --- where they come from -------------------------------------------------------------------------------
+
+
+def _meta(kind: Any, config: Any) -> Any:
+    with torch.device("meta"):
+        return kind(config)
+
+
+@pytest.mark.usefixtures("kernels_installed")
+def test_mamba2_as_transformers_ships_it() -> None:
+    config = Mamba2Config(
+        hidden_size=2560, num_heads=80, head_dim=64, state_size=128, n_groups=1, expand=2, chunk_size=256,
+        num_hidden_layers=1, vocab_size=N_ROWS,
+    )  # fmt: skip
+    limits = limits_of(_meta(Mamba2ForCausalLM, config), CUDA)
+    columns = 2 * 5120 + 2 * 128 + 80
+    # About 203k tokens, as people found out.
+    assert limits.rows(1) == INT32_ELEMENTS // (80 * 64 * 128)
+    assert [b.longest_tokens for b in limits.bounds if "in_proj" in b.what] == [INT32_ELEMENTS // columns]
+    assert INT32_ELEMENTS // columns == 203_052
+    assert (limits.rows(4096), limits.rows(203_052), limits.rows(203_053)) == (49, 1, 0)
+    # Short rows are padded to whole chunks of states.
+    assert limits.rows(16) == 3276
+    assert limits.obstacle(3277, 16)
+    assert GRID_BLOCKS in {b.most for b in limits.bounds}
+
+
+@pytest.mark.usefixtures("kernels_installed")
+def test_mamba1_as_transformers_ships_it() -> None:
+    config = MambaConfig(hidden_size=2560, num_hidden_layers=1, vocab_size=N_ROWS)
+    limits = limits_of(_meta(Mamba1, config), CUDA)
+    # Its convolution reads the projection's output token by token.
+    assert limits.rows(1 << 12) == 2**32 // (2 * 5120) // (1 << 12)
+    assert limits.rows(1) == INT32_ELEMENTS // (5120 * 16)
+
+
+@pytest.mark.usefixtures("kernels_installed")
+def test_only_mixers_over_these_kernels_count() -> None:
+    jamba = JambaConfig(
+        vocab_size=N_ROWS, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, mamba_d_state=8, mamba_dt_rank=4, num_experts=2, attn_layer_period=2,
+        attn_layer_offset=1, expert_layer_period=2, expert_layer_offset=1,
+    )  # fmt: skip
+    assert len(limits_of(_meta(JambaForCausalLM, jamba), CUDA).bounds) == 2
+    assert limits_of(nn.Sequential(nn.Linear(2, 2)), CUDA).rows(10**9) is None
+
+
+def test_other_devices_and_torch_code_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = _meta(Mamba1, MambaConfig(hidden_size=16, num_hidden_layers=1, vocab_size=N_ROWS))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace(name=name))
+    assert limits_of(module, CPU).rows(10**9) is None
+    assert limits_of(module, CUDA).bounds
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert limits_of(module, CUDA).rows(10**9) is None
+
+
+@needs_mamba_ssm
+def test_mamba_ssms_own_modules() -> None:
+    mamba1 = {"d_model": 2560, "n_layer": 1, "vocab_size": N_ROWS, "ssm_cfg": {}}
+    mamba2 = {**mamba1, "ssm_cfg": {"layer": "Mamba2"}}
+    hybrid = hybrid_config(attn_cfg={**hybrid_config()["attn_cfg"], "rotary_emb_dim": 0, "d_conv": 0})
+    shapes = {"mamba1": mamba1, "mamba2": mamba2, "hybrid": hybrid}
+    found = run_beside(Path(__file__).with_name("official_limits_on_cpu.py"), stdin=shapes)
+    bounds = {name: {what: (piece, n, most) for what, piece, n, most in own} for name, own in found.items()}
+    assert set(bounds["mamba1"].values()) == {
+        (1, 5120, 2**32),
+        (launch_limits.SCAN_CHUNK_TOKENS, 5120 * 16, 2**31),
+        (1, 2560, 2**31),
+    }
+    assert bounds["mamba2"]["ssd_chunk_state.py: in_proj's output"] == (1, 10576, 2**31)
+    assert bounds["mamba2"]["ssd_chunk_state.py: states"] == (256, 80 * 64 * 128, 2**31)
+    assert bounds["mamba2"]["ssd_bmm.py: scores"] == (256, 256 * 256, 2**31)
+    assert bounds["mamba2"]["layer_norm.py: the residual stream"] == (1, 2560, 2**31)
+    # Four heads of 16 columns, each with its keys and values.
+    assert bounds["hybrid"]["attention: its projection"] == (1, 3 * 64, 2**31)
+    assert "ssd_chunk_state.py: states" in bounds["hybrid"]
+
+
+# --- what they are used for -----------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[tiny_mamba, tiny_mamba2], ids=["mamba", "mamba2"])
+def model(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    plan = check(resolve(str(request.param(tmp_path / "m"))), device="cpu", engine="as-shipped")
+    return load(plan)
+
+
+def _count_calls(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    rows: list[int] = []
+    forward = model.module.forward
+
+    def noting(*args: Any, **options: Any) -> Any:
+        rows.append(len(options["input_ids"]))
+        return forward(*args, **options)
+
+    monkeypatch.setattr(model.module, "forward", noting)
+    return rows
+
+
+def test_a_large_batch_goes_in_parts(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = torch.randint(0, 300, (8, 5), generator=torch.Generator().manual_seed(0))
+    whole = model.logits(ids, 3)
+    rows = _count_calls(model, monkeypatch)
+    model.limits = LOW
+    torch.testing.assert_close(model.logits(ids, 3), whole, atol=1e-5, rtol=1e-5)
+    assert rows == [3, 3, 2]
+    with pytest.raises(UsageError, match="longest row has 24"):
+        model.logits(torch.zeros(1, 25, dtype=torch.long), 1)
+
+
+def test_a_large_batch_is_continued_in_parts(model: Any) -> None:
+    ids = torch.randint(0, 300, (6, 5), generator=torch.Generator().manual_seed(0))
+
+    def continued() -> list[list[int]]:
+        found: list[list[int]] = model.generate(
+            ids, max_new_tokens=4, options=SamplingOptions(), eos_ids=[],
+            stop=lambda row, new_ids: row == 5 and len(new_ids) == 2,
+        )  # fmt: skip
+        return found
+
+    whole = continued()
+    assert [len(row) for row in whole] == [4, 4, 4, 4, 4, 2]
+    model.limits = LOW
+    assert continued() == whole
+
+
+def test_a_prefill_is_refused_rather_than_parted(model: Any) -> None:
+    decoder = TransformersDecoder(model.module, model, 0, "none", None)
+    decoder._limits = LOW
+    decoder.prepare(batch_size=3, prompt_len_tokens=5, gen_len_tokens=2)
+    with pytest.raises(UnsupportedError, match=r"4 x 5 tokens .* at most 3 rows"):
+        decoder.prepare(batch_size=4, prompt_len_tokens=5, gen_len_tokens=2)
+
+
+def test_a_prefill_in_chunks_counts_one_chunk(tmp_path: Path) -> None:
+    loaded: Any = load(check(resolve(str(tiny_mamba2(tmp_path / "m"))), device="cpu", engine="as-shipped"))
+    decoder = TransformersDecoder(loaded.module, loaded, 0, "none", 4)
+    decoder._limits = LOW
+    decoder.prepare(batch_size=6, prompt_len_tokens=50, gen_len_tokens=2)
+    with pytest.raises(UnsupportedError, match="7 x 4 tokens"):
+        decoder.prepare(batch_size=7, prompt_len_tokens=50, gen_len_tokens=2)
