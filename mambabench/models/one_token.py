@@ -1,8 +1,8 @@
 """Rows of one token each through all layers of a recurrent model in one call, as decoding asks for them.
 
-    one_token = OneToken(layers, norms, last_norm, eps)
+    one_token = OneToken(layers, norms, last_norm, eps, recurrent)
     if one_token.takes(lengths):
-        hidden, after = one_token(residual, state)
+        hidden = one_token(residual, state.layers, after)
 
 Longer rows go layer by layer through the kernels of `mambabench.kernels.packed`.
 """
@@ -10,14 +10,14 @@ Longer rows go layer by layer through the kernels of `mambabench.kernels.packed`
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
 from torch import Tensor
 
 from mambabench.kernels import ahead
-from mambabench.models.stateful import RecurrentState, State, Step
+from mambabench.models.recurrent_state import RecurrentLayers, RecurrentState
+from mambabench.models.stateful import LayerState, State, Step
 
 if TYPE_CHECKING:
     from mambabench.kernels.program import Program
@@ -28,11 +28,6 @@ MOST_ROWS = 16
 
 class WritesProgram(Protocol):
     """A layer that can write down what it does with one token a row."""
-
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Shapes of a row's state, in the order in which the program uses them."""
-        ...
 
     def is_writable(self) -> bool:
         """Tell whether there are operations for this layer."""
@@ -54,11 +49,18 @@ class OneToken:
         norms: weight of each layer's normalisation, float32 [d_model].
         last_norm: of the one after them.
         eps: of all of them.
+        recurrent: the layers' states, in the same order.
     """
 
     def __init__(
-        self, layers: Sequence[WritesProgram], norms: Sequence[Tensor], last_norm: Tensor, eps: float
+        self,
+        layers: Sequence[WritesProgram],
+        norms: Sequence[Tensor],
+        last_norm: Tensor,
+        eps: float,
+        recurrent: RecurrentLayers,
     ) -> None:
+        self._recurrent = recurrent
         self._layers, self._norms, self._last_norm, self._eps = layers, norms, last_norm, eps
         self._is_writable = last_norm.is_cpu and all(layer.is_writable() for layer in layers)
         self._written: tuple[tuple[int, int], _Written] | None = None
@@ -70,18 +72,15 @@ class OneToken:
     def __call__(
         self,
         residual: Tensor,
-        state: State | None,
-        *,
-        keep: Sequence[int] | None = None,
-        consume: bool = False,
-    ) -> tuple[Tensor, tuple[RecurrentState, ...]]:
-        """Return the hidden rows and the layers' states after them.
+        before: Sequence[LayerState] | None,
+        after: Sequence[RecurrentState] | None,
+    ) -> Tensor:
+        """Return the hidden rows.
 
         Args:
             residual: float32 [B, d_model].
-            state: of B rows; null for rows that begin here.
-            keep: rows whose states are wanted, in this order; null for all.
-            consume: whether the given state may be overwritten.
+            before: each layer's state of B rows; null for rows that begin here.
+            after: places for their states after the token; null for none.
         """
         from mambabench.kernels.program import usual_threads
 
@@ -93,18 +92,8 @@ class OneToken:
             ahead.wait_for("program")
             found = key, _Written(self._layers, self._norms, self._last_norm, self._eps, *key)
             self._written = found
-        afters = []
-        old: list[Any] = []
-        new: list[Any] = []
-        for i, layer in enumerate(self._layers):
-            before: Any = None if state is None else state.layers[i]
-            after = RecurrentState.places(before, residual, layer.shapes, rows, keep=keep, consume=consume)
-            for name, shape in layer.shapes.items():
-                old.append(before and before.named[name].addresses(rows, shape, torch.float32))
-                new.append(after.named[name].addresses(rows, shape, torch.float32))
-            afters.append(after)
-        hidden = found[1](residual, old, new)
-        return hidden, tuple(after.kept(keep) for after in afters)
+        old, new = (self._recurrent.addresses(states, rows) for states in (before, after))
+        return found[1](residual, old, new)
 
 
 def stepped(
@@ -112,7 +101,7 @@ def stepped(
     lengths: Sequence[int],
     state: State | None,
     keep: Sequence[int] | None,
-    layers: tuple[RecurrentState, ...],
+    layers: Sequence[RecurrentState],
 ) -> Step:
     """Return a recurrent model's step from its hidden rows and the states of its layers.
 
@@ -127,7 +116,7 @@ def stepped(
     if not len(kept):
         return Step(hidden, None)
     seen = (0,) * len(lengths) if state is None else state.lengths
-    return Step(hidden, State(tuple(seen[row] + lengths[row] for row in kept), layers))
+    return Step(hidden, State(tuple(seen[row] + lengths[row] for row in kept), tuple(layers)))
 
 
 class _Written:
@@ -161,7 +150,7 @@ class _Written:
         self._program = program
         self._lock = threading.Lock()
 
-    def __call__(self, residual: Tensor, before: list[Any], after: list[Any]) -> Tensor:
+    def __call__(self, residual: Tensor, before: Sequence[Any], after: Sequence[Any]) -> Tensor:
         with self._lock:
             self._first.copy_(residual)
             self._program.run(before, after)

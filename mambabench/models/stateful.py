@@ -11,14 +11,17 @@ Sequences of one call lie end to end without padding, each going on from a state
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-from mambabench.kernels.rows import Rows
+from mambabench.models.recurrent_state import Gathering, once
+from mambabench.models.recurrent_state import RecurrentState as RecurrentState
 
 if TYPE_CHECKING:
     import torch
+
+    from mambabench.kernels.rows import Memory
 
 
 class LayerState(Protocol):
@@ -85,114 +88,6 @@ class TensorChange(Protocol):
 
 
 @dataclass(frozen=True)
-class RecurrentState:
-    """Tensors of a fixed size for each row, such as a convolution's window and a scan's state.
-
-    Rows are references: those of several states stand side by side without a copy. Each row's tensors are
-    freed with the last state that names the row.
-    """
-
-    kind: ClassVar[str] = "recurrent"
-
-    named: dict[str, Rows]
-    """By what they are, for example "conv" and "ssm"; all have the same number of rows."""
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return len(next(iter(self.named.values())))
-
-    @classmethod
-    def start(cls, shapes: Mapping[str, Sequence[int]], rows: int) -> RecurrentState:
-        """Return rows that have seen nothing, whose tensors have these shapes; they take no memory."""
-        return cls({name: Rows((None,) * rows, shape) for name, shape in shapes.items()})
-
-    @classmethod
-    def places(
-        cls,
-        before: RecurrentState | None,
-        like: torch.Tensor,
-        shapes: Mapping[str, Sequence[int]],
-        rows: int,
-        *,
-        keep: Sequence[int] | None = None,
-        consume: bool = False,
-    ) -> RecurrentState:
-        """Return where a forward writes; see `Rows.places`."""
-        return cls(
-            {
-                name: Rows.places(
-                    None if before is None else before.named[name],
-                    like,
-                    shape,
-                    rows,
-                    keep=keep,
-                    consume=consume,
-                )
-                for name, shape in shapes.items()
-            }
-        )
-
-    def kept(self, keep: Sequence[int] | None) -> RecurrentState:
-        """Return some rows of what a forward wrote, in this order; null for all. See `Rows.kept`."""
-        if keep is None:
-            return self
-        return RecurrentState({name: tensors.kept(keep) for name, tensors in self.named.items()})
-
-    def select(self, rows: Sequence[int]) -> RecurrentState:
-        """Return the given rows; they share their memory with this state's."""
-        return RecurrentState({name: tensors.select(rows) for name, tensors in self.named.items()})
-
-    @classmethod
-    def concat(cls, parts: Sequence[RecurrentState]) -> RecurrentState:
-        """Return the rows of several states after one another, without copying them."""
-        return cls.gather([(part, row) for part in parts for row in range(part.rows)])
-
-    @classmethod
-    def gather(cls, picks: Sequence[tuple[RecurrentState, int]]) -> RecurrentState:
-        """Return one row for each (state, row), without copying them."""
-        return cls(
-            {
-                name: Rows.gather([(state.named[name], row) for state, row in picks], first.shape)
-                for name, first in picks[0][0].named.items()
-            }
-        )
-
-    def map(self, change: TensorChange) -> RecurrentState:
-        """Return the state with every tensor changed; rows that shared memory share the changed one."""
-        return RecurrentState({name: tensors.map(change) for name, tensors in self.named.items()})
-
-    def storages(self) -> dict[int, int]:
-        """Return the bytes of each row's tensors by their address."""
-        return {
-            t.data_ptr(): t.numel() * t.element_size()
-            for tensors in self.named.values()
-            for t in tensors.distinct()
-        }
-
-    def allocations(self) -> dict[int, int]:
-        """Return the bytes of the memory that holds the rows' tensors by its address."""
-        storages = [t.untyped_storage() for tensors in self.named.values() for t in tensors.distinct()]
-        return {storage.data_ptr(): storage.nbytes() for storage in storages}
-
-    def reserve(self, tokens: int) -> RecurrentState:
-        """Return the state: it does not grow."""
-        return self
-
-    def reclaim(self) -> None:
-        """Do nothing: what goes on from this state has tensors of its own."""
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Return copies of all rows by name, each [rows, ...]."""
-        return {name: tensors.stacked() for name, tensors in self.named.items()}
-
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, torch.Tensor]) -> RecurrentState:
-        """Build the state from what `tensors` returned."""
-        return cls({name: Rows.apart(tensor) for name, tensor in tensors.items()})
-
-
-@dataclass(frozen=True)
 class State:
     """What a model remembers of each row's tokens so far, layer by layer.
 
@@ -219,7 +114,7 @@ class State:
     def allocated_bytes(self) -> int:
         """Bytes of the memory that is held, with the room for tokens to come that `nbytes` leaves out."""
         found: dict[int, int] = {}
-        for layer in self.layers:
+        for layer in self._each_memoryonce():
             found |= layer.allocations()
         return sum(found.values())
 
@@ -241,7 +136,14 @@ class State:
 
     def select(self, rows: Sequence[int]) -> State:
         """Return the given rows in the given order, each as often as it is named."""
-        return State(tuple(self.lengths[r] for r in rows), tuple(layer.select(rows) for layer in self.layers))
+        selected = once(lambda memory: memory.select(rows))
+        return State(
+            tuple(self.lengths[r] for r in rows),
+            tuple(
+                layer.over(selected) if isinstance(layer, RecurrentState) else layer.select(rows)
+                for layer in self.layers
+            ),
+        )
 
     def repeat(self, times: int) -> State:
         """Return every row `times` times, copies of a row beside each other."""
@@ -252,38 +154,72 @@ class State:
         """Return the rows of several states of one model after one another."""
         if len(parts) == 1:
             return parts[0]
-        layers = zip(*(part.layers for part in parts), strict=True)
-        return cls(
-            tuple(length for part in parts for length in part.lengths),
-            tuple(type(same[0]).concat(same) for same in layers),
-        )
+        picks = [(n, row) for n, part in enumerate(parts) for row in range(part.rows)]
+        return cls._joined(parts, picks, lambda same: type(same[0]).concat(same))
 
     @classmethod
     def gather(cls, picks: Sequence[tuple[State, int]]) -> State:
         """Return one row for each (state, row); the states are of one model."""
-        layers = range(len(picks[0][0].layers))
+        states = list({id(state): state for state, _ in picks}.values())
+        numbers = {id(state): n for n, state in enumerate(states)}
+        numbered = [(numbers[id(state)], row) for state, row in picks]
+        return cls._joined(
+            states, numbered, lambda same: type(same[0]).gather([(same[n], row) for n, row in numbered])
+        )
+
+    @classmethod
+    def _joined(
+        cls,
+        states: Sequence[State],
+        picks: Sequence[tuple[int, int]],
+        others: Callable[[Sequence[Any]], LayerState],
+    ) -> State:
+        gathering = Gathering(picks)
         return cls(
-            tuple(state.lengths[row] for state, row in picks),
+            tuple(states[n].lengths[row] for n, row in picks),
             tuple(
-                type(picks[0][0].layers[i]).gather([(state.layers[i], row) for state, row in picks])
-                for i in layers
+                RecurrentState.joined(same, gathering)
+                if isinstance(same[0], RecurrentState)
+                else others(same)
+                for same in zip(*(state.layers for state in states), strict=True)
             ),
         )
 
     def snapshot(self) -> State:
         """Return a copy that shares no memory with this one."""
-        return State(self.lengths, tuple(layer.map(_clone) for layer in self.layers))
+        return self._mapped(_clone)
 
     def to(self, device: torch.device | str) -> State:
         """Return the state on another device."""
-        return State(self.lengths, tuple(layer.map(lambda t: t.to(device)) for layer in self.layers))
+        return self._mapped(lambda tensor: tensor.to(device))
+
+    def _mapped(self, change: TensorChange) -> State:
+        mapped = once(lambda memory: memory.map(change))
+        return State(
+            self.lengths,
+            tuple(
+                layer.over(mapped) if isinstance(layer, RecurrentState) else layer.map(change)
+                for layer in self.layers
+            ),
+        )
+
+    def _each_memoryonce(self) -> Iterator[LayerState]:
+        """Yield the layers, but none whose memory those before it have parts of, too."""
+        known: set[Memory] = set()
+        for layer in self.layers:
+            if isinstance(layer, RecurrentState):
+                memories = layer.memories()
+                if memories <= known:
+                    continue
+                known |= memories
+            yield layer
 
 
 def bytes_of(states: Iterable[State]) -> int:
     """Return the bytes that several states take together; memory that they share counts once."""
     found: dict[int, int] = {}
     for state in states:
-        for layer in state.layers:
+        for layer in state._each_memoryonce():
             for address, size in layer.storages().items():
                 found[address] = max(size, found.get(address, 0))
     return sum(found.values())

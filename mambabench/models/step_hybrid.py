@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,8 @@ from mambabench.models.layers import linear, row_starts
 from mambabench.models.official import describe_mismatch
 from mambabench.models.packed_attention import PackedAttention
 from mambabench.models.record import FP32_NAMES
-from mambabench.models.stateful import LayerState, RecurrentState, State, StateSize, Step, check_step
+from mambabench.models.recurrent_state import RecurrentLayers, RecurrentState
+from mambabench.models.stateful import LayerState, State, StateSize, Step, check_step
 from mambabench.models.step_mamba import MambaLayer
 from mambabench.models.step_mamba2 import Mamba2Layer
 from mambabench.models.step_mha import AttentionLayer, GatedMLP, Rotation, rotary
@@ -80,15 +82,14 @@ class _Block:
         mixer = self.mixer
         return mixer.token_bytes if self.mlp is None else max(mixer.token_bytes, self.mlp.token_bytes)
 
-    def start(self, rows: int) -> list[LayerState]:
-        """Return the states of rows that have seen nothing."""
-        mixer = self.mixer
-        return mixer.start(rows) if isinstance(mixer, AttentionLayer) else [mixer.start(rows)]
-
     def mixed(
-        self, x: Tensor, call: _Call, before: Any, read: Tensor | None
+        self, x: Tensor, call: _Call, before: Any, place: RecurrentState | None, read: Tensor | None
     ) -> tuple[Tensor, list[LayerState]]:
-        """Run the mixer on normalised inputs; `before` is a list of its states or null."""
+        """Run the mixer on normalised inputs; `before` is a list of its states or null.
+
+        Returns:
+            What it adds, and the states of an attention layer; another's goes to `place`.
+        """
         mixer = self.mixer
         if isinstance(mixer, AttentionLayer):
             assert call.attention is not None
@@ -97,8 +98,7 @@ class _Block:
                 x.float(), call.starts, call.rotation, call.attention, before, read=read, keep=call.keep
             )
         state: RecurrentState | None = None if before is None else before[0]
-        mixed, after = mixer.step(x, call.starts, state, read=read, keep=call.keep, consume=call.consume)
-        return mixed, [after]
+        return mixer.step(x, call.starts, state, place, read=read), []
 
 
 class HybridSteps:
@@ -143,6 +143,8 @@ class HybridSteps:
             attending
         )
         self.kernel_path = "; ".join(kinds)
+        self._recurs = [not isinstance(mixer, AttentionLayer) for mixer in mixers]
+        self._recurrent = RecurrentLayers([m.shapes for m in mixers if not isinstance(m, AttentionLayer)])
         self.state_size = StateSize(
             sum(mixer.row_bytes for mixer in mixers), sum(mixer.token_state_bytes for mixer in attending)
         )
@@ -152,7 +154,12 @@ class HybridSteps:
 
     def start(self, rows: int) -> State:
         """Return the state of rows that have seen nothing."""
-        return State((0,) * rows, tuple(state for block in self._blocks for state in block.start(rows)))
+        recurrent = iter(self._recurrent.start(rows))
+        layers: list[LayerState] = []
+        for block in self._blocks:
+            mixer = block.mixer
+            layers += mixer.start(rows) if isinstance(mixer, AttentionLayer) else [next(recurrent)]
+        return State((0,) * rows, tuple(layers))
 
     def step(
         self,
@@ -172,13 +179,21 @@ class HybridSteps:
         after: list[LayerState] = []
         with torch.inference_mode():
             call = self._call(lengths, given, keep, consume)
+            known = (
+                None if given is None else [g[0] for g, own in zip(given, self._recurs, strict=True) if own]
+            )
+            places, done = self._recurrent.places(
+                known, self._last_norm.weight, len(call.starts) - 1, keep=call.keep, consume=call.consume
+            )
+            rest = zip(places, done, strict=True) if places else repeat((None, None))
             residual = functional.embedding(input_ids, self._embedding).float()
             added: Tensor | None = None
             for index, block in enumerate(self._blocks):
                 wanted = read if index == len(self._blocks) - 1 else None
                 before = None if given is None else given[index]
-                added, states = block.mixed(block.norm(residual, added), call, before, wanted)
-                after += states
+                place, mine = next(rest) if self._recurs[index] else (None, None)
+                added, states = block.mixed(block.norm(residual, added), call, before, place, wanted)
+                after += states if mine is None else [mine]
                 if wanted is not None:
                     residual = residual[wanted]
                 if block.norm2 is not None and block.mlp is not None:

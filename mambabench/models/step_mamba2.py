@@ -23,7 +23,8 @@ from torch import Tensor
 from mambabench.kernels.packed import PackedKernels, kernels_for
 from mambabench.models.layers import linear, products_are_there, row_starts
 from mambabench.models.one_token import OneToken, stepped
-from mambabench.models.stateful import RecurrentState, State, StateSize, Step, check_step
+from mambabench.models.recurrent_state import RecurrentLayers, RecurrentState
+from mambabench.models.stateful import State, StateSize, Step, check_step
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -101,34 +102,27 @@ class Mamba2Layer:
         )
         """Memory of a forward per token."""
 
-    def start(self, rows: int) -> RecurrentState:
-        """Return the state of rows that have seen nothing."""
-        return RecurrentState.start(self.shapes, rows)
-
     def step(
         self,
         x: Tensor,
         starts: npt.NDArray[np.int64],
-        state: RecurrentState | None,
+        before: RecurrentState | None,
+        after: RecurrentState | None,
         *,
         read: Tensor | None = None,
-        keep: Sequence[int] | None = None,
-        consume: bool = False,
-    ) -> tuple[Tensor, RecurrentState]:
+    ) -> Tensor:
         """Map normalised inputs [T, d_model] to what is added to the residual stream, [T or n, d_model].
 
         Args:
             x: in the kernels' dtype.
             starts: where each row begins, and T, [B + 1].
-            state: of each row "conv" [k - 1, channels] and "ssm" [H, N, P]; null for rows that begin here.
+            before: of each row "conv" [k - 1, channels] and "ssm" [H, N, P]; null for rows that begin here.
+            after: places for the same after the row's last token; null for none. A row's may be the one in
+                `before`.
             read: positions whose outputs are needed; null for all.
-            keep: rows whose states are wanted, in this order; null for all.
-            consume: whether the state may be overwritten.
         """
-        after = RecurrentState.places(
-            state, self._taps, self.shapes, len(starts) - 1, keep=keep, consume=consume
-        )
-        before = {} if state is None else state.named
+        old = {} if before is None else before.named
+        new = {} if after is None else after.named
         zxbcdt = linear(x, self._in_proj, self._in_bias)
         xbc = self._kernels.conv_silu(
             zxbcdt,
@@ -136,8 +130,8 @@ class Mamba2Layer:
             self._taps,
             self._conv_bias,
             starts,
-            before.get("conv"),
-            after.named["conv"],
+            old.get("conv"),
+            new.get("conv"),
         )
         y = self._kernels.ssd(
             xbc,
@@ -148,8 +142,8 @@ class Mamba2Layer:
             self._skip,
             self._groups,
             starts,
-            before.get("ssm"),
-            after.named["ssm"],
+            old.get("ssm"),
+            new.get("ssm"),
             dt_limit=self._dt_limit,
         )
         if read is not None:
@@ -160,7 +154,7 @@ class Mamba2Layer:
         if self._d_mlp:
             gate, value = zxbcdt[:, : self._z_column].chunk(2, dim=1)
             y = torch.cat([torch.nn.functional.silu(gate) * value, y], dim=1)
-        return linear(y, self._out_proj, self._out_bias), after.kept(keep)
+        return linear(y, self._out_proj, self._out_bias)
 
     def is_writable(self) -> bool:
         """Tell whether `write` knows this mixer: there is no MLP in it, and the weights' dtypes fit."""
@@ -222,8 +216,9 @@ class Mamba2Steps:
         self._norms = [_float(block.norm.weight) for block in backbone.layers]
         self._last_norm = _float(backbone.norm_f.weight)
         self._eps = float(config.layer_norm_epsilon)
-        self._one_token = OneToken(self._layers, self._norms, self._last_norm, self._eps)
-        self.state_size = StateSize(sum(layer.row_bytes for layer in self._layers), 0)
+        self._recurrent = RecurrentLayers([layer.shapes for layer in self._layers])
+        self._one_token = OneToken(self._layers, self._norms, self._last_norm, self._eps, self._recurrent)
+        self.state_size = StateSize(self._recurrent.row_bytes, 0)
         # The residual stream, its normalised copy and the mixer's output beside what the mixer holds.
         width, size = self._embedding.shape[1], self._kernels.dtype.itemsize
         most = max(layer.token_bytes for layer in self._layers)
@@ -231,7 +226,7 @@ class Mamba2Steps:
 
     def start(self, rows: int) -> State:
         """Return the state of rows that have seen nothing."""
-        return State((0,) * rows, tuple(layer.start(rows) for layer in self._layers))
+        return State((0,) * rows, self._recurrent.start(rows))
 
     def step(
         self,
@@ -246,28 +241,28 @@ class Mamba2Steps:
         """Forward rows of tokens end to end, each on from its state."""
         check_step(input_ids, lengths, state)
         starts = row_starts(lengths)
-        after: list[RecurrentState] = []
+        before: Any = None if state is None else state.layers
         with torch.inference_mode():
+            after, kept = self._recurrent.places(
+                before, self._last_norm, len(lengths), keep=keep, consume=consume
+            )
             residual = torch.nn.functional.embedding(input_ids, self._embedding).float()
             if self._one_token.takes(lengths):
-                hidden, layers = self._one_token(residual, state, keep=keep, consume=consume)
-                return stepped(hidden if read is None else hidden[read], lengths, state, keep, layers)
+                hidden = self._one_token(residual, before, after)
+                return stepped(hidden if read is None else hidden[read], lengths, state, keep, kept)
             mixed: Tensor | None = None
             for i, (layer, norm) in enumerate(zip(self._layers, self._norms, strict=True)):
-                before: Any = None if state is None else state.layers[i]
-                mixed, layer_after = layer.step(
+                mixed = layer.step(
                     self._kernels.add_norm(residual, mixed, norm, self._eps),
                     starts,
-                    before,
+                    None if before is None else before[i],
+                    None if after is None else after[i],
                     read=read if i == len(self._layers) - 1 else None,
-                    keep=keep,
-                    consume=consume,
                 )
-                after.append(layer_after)
             if read is not None:
                 residual = residual[read]
             hidden = self._kernels.add_norm(residual, mixed, self._last_norm, self._eps)
-        return stepped(hidden, lengths, state, keep, tuple(after))
+        return stepped(hidden, lengths, state, keep, kept)
 
     def logits(self, hidden: Tensor, *, first: int = 0, last: int | None = None) -> Tensor:
         """Return the logits of hidden rows for ids from `first` to `last`."""

@@ -248,7 +248,7 @@ def test_variants_of_mamba_ssm_equal_their_formula(
     w = variant_weights(d_ssm, channel_skip=channel_skip, norm=norm)
     layer = Mamba2Layer(w, CpuKernels(), d_state=5, n_groups=1, norm_eps=1e-5, gate_first=gate_first)
     x = torch.randn(9, 12, generator=torch.Generator().manual_seed(1))
-    got, _ = layer.step(x, row_starts([9]), None)
+    got = layer.step(x, row_starts([9]), None, None)
 
     d = {name: tensor.double() for name, tensor in w.items()}
     heads = d_ssm // 4
