@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 BAR = 1.5
 """Largest ratio of the fast path's error to the shipped path's."""
 REFERENCE = "float64 forward of the shipped code"
-REFERENCE_OF_ANOTHER = "float64 forward, over the same weights, of transformers"
-"""Before the name of a model, where the shipped code cannot be run in 64 bits."""
+REFERENCE_OF_ANOTHER = "float64 forward, over the same weights, of"
+"""Before the names of a library and its model, where the shipped code cannot be run in 64 bits."""
 
 _ROUNDINGS = 2.0
 """A shipped path that errs less than this many roundings of its logits is taken to err so much: one for the
@@ -133,7 +133,7 @@ def measure(model: LoadedModel) -> CertificateRecord:
         fast_path=stateful.kernel_path,
         shipped_path=f"{'transformers' if other is None else 'mamba_ssm'} {type(module).__name__}",
         dtype=dtype_name(stateful.dtype),
-        reference=REFERENCE if other is None else f"{REFERENCE_OF_ANOTHER} {type(other).__name__}",
+        reference=REFERENCE if other is None else _named(other),
         kinds=tuple(kinds),
         n_tokens=sum(kind.n_tokens for kind in kinds),
         n_rounds=len(rounds),
@@ -143,6 +143,11 @@ def measure(model: LoadedModel) -> CertificateRecord:
         wall_s=time.perf_counter() - started_s,
         made_utc=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _named(other: object) -> str:
+    library = type(other).__module__.partition(".")[0]
+    return f"{REFERENCE_OF_ANOTHER} {library} {type(other).__name__}"
 
 
 def _compare(name: str, stateful: StatefulModel, probe: Probe, kind: str) -> CertificateKindRecord:

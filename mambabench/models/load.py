@@ -104,8 +104,7 @@ def _load_official(plan: CheckpointPlan) -> LoadedModel:
             config, state, device=torch.device(plan.device), dtype=getattr(torch, plan.dtype)
         )
     implementation, path, steps, reference = "mamba_ssm MambaLMHeadModel", "mamba_ssm CUDA", None, None
-    # What transformers cannot run has no reference in 64 bits: nothing that steps could be certified by.
-    if plan.engine == "shared" and plan.architecture is not None:
+    if plan.engine == "shared":
         steps = official_steps.steps_over(
             built,
             config,
@@ -114,8 +113,7 @@ def _load_official(plan: CheckpointPlan) -> LoadedModel:
             dtype=getattr(torch, plan.dtype),
         )
     if steps is not None:
-        assert plan.architecture is not None
-        reference = official_steps.twin(built, config, plan.architecture)
+        reference = official_steps.reference_for(built, config, plan.architecture)
         implementation, path = f"mambabench {type(steps).__name__} over {implementation}", steps.kernel_path
     record = _record(plan, built.named_parameters(), implementation, path)
     return OfficialModel(built, plan.tokenizer, record, stateful=steps, reference=reference)

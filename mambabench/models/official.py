@@ -32,7 +32,7 @@ from mambabench.models.launch_limits import limits_of
 from mambabench.models.record import FP32_NAMES
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
     from mambabench.models.stateful import StatefulModel
     from mambabench.schema import CheckpointRecord
@@ -171,7 +171,7 @@ class OfficialModel:
         tokenizer: its tokenizer.
         record: what was loaded.
         stateful: the model as a function of a state, over the same weights.
-        reference: transformers' model over the same weights, which can be run in 64 bits.
+        reference: a model over the same weights that can be run in 64 bits.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class OfficialModel:
         record: CheckpointRecord,
         *,
         stateful: StatefulModel | None = None,
-        reference: PreTrainedModel | None = None,
+        reference: torch.nn.Module | None = None,
     ) -> None:
         self.stateful = stateful
         self.reference = reference

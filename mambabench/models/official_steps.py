@@ -2,10 +2,11 @@
 
 Its forward goes on from a state by one token at a time only, so the steps are our own, over its weights.
 A certificate compares both with a forward in 64 bits. mamba_ssm's kernels have none; transformers' code for
-the same architecture has, and takes the same weights.
+the same architecture has, and takes the same weights. Where transformers has no such architecture, as for
+hybrids, there is a forward in plain torch.
 
     steps = steps_over(module, config, vocab_size=50277, dtype=torch.bfloat16)
-    reference = twin(module, config, MambaConfig(...))
+    reference = reference_for(module, config, MambaConfig(...))
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from mambabench.errors import CheckpointError
 from mambabench.kernels.packed import obstacle
 from mambabench.models import architecture, convert, hybrid_shapes
 from mambabench.models.kernel_paths import keep_cpu_on_torch
+from mambabench.models.plain_model import PlainModel
 from mambabench.models.step_hybrid import HybridSteps
 
 if TYPE_CHECKING:
@@ -47,6 +49,22 @@ def steps_over(
     if obstacle(device) or hybrid_shapes.obstacle(config):
         return None
     return HybridSteps(config, module.state_dict(), vocab_size=vocab_size, dtype=dtype)
+
+
+def reference_for(
+    module: torch.nn.Module, config: dict[str, Any], shape: PretrainedConfig | None
+) -> PreTrainedModel | PlainModel:
+    """Return a model over the very weights of a `MambaLMHeadModel` that can be run in 64 bits.
+
+    Args:
+        module: which `steps_over` has steps for.
+        config: mamba_ssm's configuration of it.
+        shape: transformers' configuration of it; null where transformers has no such architecture.
+
+    Raises:
+        CheckpointError: the two do not have the same parameters.
+    """
+    return PlainModel(config, module.state_dict()) if shape is None else twin(module, config, shape)
 
 
 def twin(module: torch.nn.Module, config: dict[str, Any], shape: PretrainedConfig) -> PreTrainedModel:
