@@ -154,9 +154,24 @@ class AttentionState:
         """Return rows that will take memory for so many tokens each as soon as they take any."""
         return AttentionState(self.chains, self.ends, tokens)
 
+    def emptied(self) -> AttentionState:
+        """Return rows that have seen nothing, which are written where this state's rows stand.
+
+        This state must not be used after it.
+
+        Raises:
+            ValueError: the rows are not one block's, in order.
+        """
+        block = self.block
+        if block is None:
+            raise ValueError("only rows that lie in memory of their own can be written again")
+        block.filled[:] = [0] * self.rows
+        chains = tuple((Piece(block, row, 0),) for row in range(self.rows))
+        return AttentionState(chains, room=block.k.shape[2])
+
     def reclaim(self) -> None:
         """Take back the room behind the rows; whatever was appended there must not be used again."""
-        block = self._block()
+        block = self.block
         if block is not None:
             block.filled[:] = self.lengths
 
@@ -189,13 +204,14 @@ class AttentionState:
 
     def _own_block(self, ends: Sequence[int]) -> Block | None:
         """Return the block in which all rows can be continued in place up to their ends, if there is one."""
-        block = self._block()
+        block = self.block
         if block is None or block.filled != self.lengths or max(ends) > block.k.shape[2]:
             return None
         return block
 
-    def _block(self) -> Block | None:
-        """Return the block that consists of the rows, in order, if there is one."""
+    @property
+    def block(self) -> Block | None:
+        """The block that consists of the rows, in order, if there is one."""
         if not self.chains or not self.chains[0]:
             return None
         block = self.chains[0][0].block

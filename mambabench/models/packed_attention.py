@@ -140,7 +140,8 @@ class PackedAttention:
         units: list[_Unit] = []
         families: dict[Chain, list[int]] = {}
         for row, length in enumerate(self._lengths):
-            if chains is None or not chains[row]:
+            # A row may have memory and nothing in it yet.
+            if chains is None or not self._seen[row]:
                 units.append(_Unit((row,), 0, length))
             else:
                 families.setdefault(chains[row], []).append(row)
@@ -211,10 +212,10 @@ class PackedAttention:
         row = unit.rows[0]
         begin, end = self._starts[row], self._starts[row + 1]
         k, v = k[:, begin:end], v[:, begin:end]
-        if before is not None:
+        if before is not None and unit.prefix:
             k, v = joined(before.chains[row], k, v)
         if unit.prefix == 0 and window is None:
-            y = _attend(q[None, :, begin:end], k[None], v[None], None, scaling, causal=unit.tokens > 1)
+            y = attend(q[None, :, begin:end], k[None], v[None], None, scaling, causal=unit.tokens > 1)
             out[begin:end] = y[0].transpose(0, 1)
             return
         for start in range(0, unit.tokens, _BLOCK_TOKENS):
@@ -229,7 +230,7 @@ class PackedAttention:
                 band = self._band(window, q.dtype)
                 mask = band[None, None, : stop - start, shift : shift + keys.stop - low]
             part = q[None, :, begin + start : begin + stop]
-            y = _attend(part, k[None, :, keys], v[None, :, keys], mask, scaling)
+            y = attend(part, k[None, :, keys], v[None, :, keys], mask, scaling)
             out[begin + start : begin + stop] = y[0].transpose(0, 1)
 
     @cached_property
@@ -244,7 +245,7 @@ class PackedAttention:
             visible = keys <= queries
             if window is not None:
                 visible &= keys > queries - window
-            self._bands[window, dtype] = _additive(visible, dtype)
+            self._bands[window, dtype] = additive(visible, dtype)
         return self._bands[window, dtype]
 
     def _side_by_side(
@@ -269,7 +270,7 @@ class PackedAttention:
             chains = [before.chains[unit.rows[0]] for unit in group.units]
             k, v = behind(chains, k, v, group.prefix)
         mask = None if causal else self._mask(group, window, q.dtype)
-        y = _attend(q, k, v, mask, scaling, causal=causal and group.tokens > 1).transpose(1, 2).flatten(0, 1)
+        y = attend(q, k, v, mask, scaling, causal=causal and group.tokens > 1).transpose(1, 2).flatten(0, 1)
         if group.real is None:
             out[group.take] = y
         else:
@@ -302,7 +303,7 @@ class PackedAttention:
         if window is not None:
             visible &= key_at > query_at - window
         # Padding sees padding and nothing is read of it; without a key it would not be a number.
-        return _additive(visible, dtype)[:, None]
+        return additive(visible, dtype)[:, None]
 
     def _grow(
         self,
@@ -318,7 +319,7 @@ class PackedAttention:
         block = state.chains[0][0].block
         keys = max(self._seen) + 1
         mask = self._grown_mask(window, q.dtype)
-        y = _attend(q.transpose(0, 1)[:, :, None], block.k[:, :, :keys], block.v[:, :, :keys], mask, scaling)
+        y = attend(q.transpose(0, 1)[:, :, None], block.k[:, :, :keys], block.v[:, :, :keys], mask, scaling)
         return y[:, :, 0], state
 
     @cached_property
@@ -352,7 +353,7 @@ class PackedAttention:
             visible = keys <= ends
             if window is not None:
                 visible &= keys > ends - window
-            self._bands[window, dtype] = _additive(visible, dtype)[:, None, None]
+            self._bands[window, dtype] = additive(visible, dtype)[:, None, None]
         return self._bands[window, dtype]
 
 
@@ -365,11 +366,12 @@ def _padded_keys(units: Sequence[_Unit]) -> int:
     return len(units) * (max(unit.prefix for unit in units) + max(unit.tokens for unit in units))
 
 
-def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
+def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a mask to be added to scores: zero where a key is seen, minus infinity elsewhere."""
     return torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, float("-inf"))
 
 
-def _attend(
+def attend(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float | None, *, causal: bool = False
 ) -> Tensor:
     """Attend with queries [n, heads, S, D] to keys [n, kv_heads, N, D]; return [n, heads, S, value_dim]."""
@@ -383,7 +385,7 @@ def _attend(
 
 
 def _attend_masked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scaling: float | None) -> Tensor:
-    """Attend as `_attend` does, giving the kernel as many key heads as query heads."""
+    """Attend as `attend` does, giving the kernel as many key heads as query heads."""
     times = q.shape[1] // k.shape[1]
     if q.shape[2] == 1:
         # One query a head: the heads that share keys can stand in the queries' place.

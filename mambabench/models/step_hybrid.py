@@ -32,9 +32,10 @@ from mambabench.models.packed_attention import PackedAttention
 from mambabench.models.record import FP32_NAMES
 from mambabench.models.recurrent_state import RecurrentLayers, RecurrentState
 from mambabench.models.stateful import LayerState, State, StateSize, Step, check_step
+from mambabench.models.static_attention import StaticAttention
 from mambabench.models.step_mamba import MambaLayer
 from mambabench.models.step_mamba2 import Mamba2Layer
-from mambabench.models.step_mha import AttentionLayer, GatedMLP, Rotation, rotary
+from mambabench.models.step_mha import AnyState, AttentionLayer, GatedMLP, Rotation, rotary
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class _Call:
     starts: npt.NDArray[np.int64]
     keep: Sequence[int] | None
     consume: bool
-    attention: PackedAttention | None
+    attention: PackedAttention | StaticAttention | None
     rotation: Rotation | None
 
 
@@ -84,7 +85,7 @@ class _Block:
 
     def mixed(
         self, x: Tensor, call: _Call, before: Any, place: RecurrentState | None, read: Tensor | None
-    ) -> tuple[Tensor, list[LayerState]]:
+    ) -> tuple[Tensor, list[Any]]:
         """Run the mixer on normalised inputs; `before` is a list of its states or null.
 
         Returns:
@@ -176,37 +177,68 @@ class HybridSteps:
         seen = (0,) * len(lengths) if state is None else state.lengths
         kept = range(len(lengths)) if keep is None else keep
         given = None if state is None else self._by_block(state.layers)
-        after: list[LayerState] = []
         with torch.inference_mode():
             call = self._call(lengths, given, keep, consume)
-            known = (
-                None if given is None else [g[0] for g, own in zip(given, self._recurs, strict=True) if own]
-            )
-            places, done = self._recurrent.places(
-                known, self._last_norm.weight, len(call.starts) - 1, keep=call.keep, consume=call.consume
-            )
-            rest = zip(places, done, strict=True) if places else repeat((None, None))
-            residual = functional.embedding(input_ids, self._embedding).float()
-            added: Tensor | None = None
-            for index, block in enumerate(self._blocks):
-                wanted = read if index == len(self._blocks) - 1 else None
-                before = None if given is None else given[index]
-                place, mine = next(rest) if self._recurs[index] else (None, None)
-                added, states = block.mixed(block.norm(residual, added), call, before, place, wanted)
-                after += states if mine is None else [mine]
-                if wanted is not None:
-                    residual = residual[wanted]
-                if block.norm2 is not None and block.mlp is not None:
-                    added = block.mlp.step(block.norm2(residual, added))
-            hidden = self._last_norm(residual, added)
+            hidden, after = self._forward(input_ids, call, given, read)
         if not len(kept):
             return Step(hidden, None)
         return Step(hidden, State(tuple(seen[row] + lengths[row] for row in kept), tuple(after)))
+
+    def step_in_place(
+        self,
+        input_ids: Tensor,
+        starts: npt.NDArray[np.int64],
+        layers: Sequence[AnyState],
+        attention: StaticAttention,
+    ) -> tuple[Tensor, list[AnyState]]:
+        """Forward one token of each row over memory that stays at its address.
+
+        Nothing in it depends on how many tokens the rows have, so that a CUDA graph may repeat it. See
+        `mambabench.models.static_steps`.
+
+        Args:
+            input_ids: int64 [rows].
+            starts: 0 to rows, [rows + 1].
+            layers: a state's, with those of attention layers static; they are given up.
+            attention: of these rows.
+
+        Returns:
+            Hidden rows [rows, d_model] and the layers after the step.
+        """
+        with torch.inference_mode():
+            attention.begin()
+            rotation = rotary(attention.positions, self._attn_cfg)
+            call = _Call(starts, None, True, attention, rotation)
+            return self._forward(input_ids, call, self._by_block(layers), None)
 
     def logits(self, hidden: Tensor, *, first: int = 0, last: int | None = None) -> Tensor:
         """Return the logits of hidden rows for ids from `first` to `last`."""
         with torch.inference_mode():
             return linear(hidden, self._head[first : self.vocab_size if last is None else last])
+
+    def _forward(
+        self, input_ids: Tensor, call: _Call, given: list[list[Any]] | None, read: Tensor | None
+    ) -> tuple[Tensor, list[Any]]:
+        """Return the hidden rows that are read and the layers' states, as the blocks have them."""
+        after: list[Any] = []
+        known = None if given is None else [g[0] for g, own in zip(given, self._recurs, strict=True) if own]
+        places, done = self._recurrent.places(
+            known, self._last_norm.weight, len(call.starts) - 1, keep=call.keep, consume=call.consume
+        )
+        rest = zip(places, done, strict=True) if places else repeat((None, None))
+        residual = functional.embedding(input_ids, self._embedding).float()
+        added: Tensor | None = None
+        for index, block in enumerate(self._blocks):
+            wanted = read if index == len(self._blocks) - 1 else None
+            before = None if given is None else given[index]
+            place, kept = next(rest) if self._recurs[index] else (None, None)
+            added, states = block.mixed(block.norm(residual, added), call, before, place, wanted)
+            after += states if kept is None else [kept]
+            if wanted is not None:
+                residual = residual[wanted]
+            if block.norm2 is not None and block.mlp is not None:
+                added = block.mlp.step(block.norm2(residual, added))
+        return self._last_norm(residual, added), after
 
     def _block(self, weights: Mapping[str, Tensor], config: dict[str, Any], attends: bool) -> _Block:
         mixer_weights = _below(weights, "mixer.")
@@ -240,7 +272,7 @@ class HybridSteps:
         weight = weights[f"{name}.weight"].float().contiguous()
         return _Norm(self._kernels, weight, None if bias is None else bias.float(), self._rms)
 
-    def _by_block(self, layers: Sequence[LayerState]) -> list[list[LayerState]]:
+    def _by_block(self, layers: Sequence[Any]) -> list[list[Any]]:
         """Deal a state's layers out to the blocks, of which some have two."""
         rest = iter(layers)
         return [[next(rest) for _ in range(block.n_states)] for block in self._blocks]
@@ -248,7 +280,7 @@ class HybridSteps:
     def _call(
         self,
         lengths: Sequence[int],
-        given: list[list[LayerState]] | None,
+        given: list[list[Any]] | None,
         keep: Sequence[int] | None,
         consume: bool,
     ) -> _Call:

@@ -24,8 +24,11 @@ from mambabench.models.attention_state import AttentionState
 from mambabench.models.layers import linear
 from mambabench.models.packed_attention import PackedAttention
 from mambabench.models.stateful import LayerState, RecurrentState
+from mambabench.models.static_attention import StaticAttention, StaticKeys, StaticWindow
 
 Rotation = tuple[Tensor, Tensor]
+AnyState = LayerState | StaticKeys | StaticWindow
+"""A state as a value, or memory that stays at its address."""
 
 
 def rotary(positions: Tensor, attn_cfg: Mapping[str, Any]) -> Rotation | None:
@@ -97,12 +100,12 @@ class AttentionLayer:
         x: Tensor,
         starts: npt.NDArray[np.int64],
         rotation: Rotation | None,
-        rows: PackedAttention,
-        before: Sequence[LayerState] | None,
+        rows: PackedAttention | StaticAttention,
+        before: Sequence[AnyState] | None,
         *,
         read: Tensor | None = None,
         keep: Sequence[int] | None = None,
-    ) -> tuple[Tensor, list[LayerState]]:
+    ) -> tuple[Tensor, list[Any]]:
         """Map normalised inputs [T, d_model] to what is added to the residual stream, [T or n, d_model].
 
         Args:
@@ -110,15 +113,21 @@ class AttentionLayer:
             starts: where each row begins, and T, [B + 1].
             rotation: what `rotary` gives for the tokens' positions.
             rows: how the rows attend; it knows the rows to keep, too.
-            before: as many states as `n_states` says; null for rows that begin here.
+            before: as many states as `n_states` says, of the kind that `rows` takes; null for rows that
+                begin here.
             read: positions whose outputs are needed; null for all.
             keep: rows whose states are wanted, in this order; null for all.
         """
         projected = linear(x, self._in_proj, self._in_bias)
         qkv, mlp = projected[:, : self._qkv_columns], projected[:, self._qkv_columns :]
-        after: list[LayerState] = []
-        if self._taps is not None:
-            window: Any = None if before is None else before[0]
+        after: list[AnyState] = []
+        window: Any = None if before is None else before[0]
+        if isinstance(window, StaticWindow):
+            assert self._taps is not None
+            assert self._conv_bias is not None
+            qkv = window.convolved(qkv, self._taps, self._conv_bias)
+            after.append(window)
+        elif self._taps is not None:
             qkv, conv = self._convolved(qkv, starts, None if window is None else window.named["conv"])
             after.append(RecurrentState({"conv": Rows.apart(conv if keep is None else conv[list(keep)])}))
         q, k, v = (

@@ -156,9 +156,9 @@ def test_a_single_query_may_stand_for_its_heads() -> None:
     q, k, v = _random(1, 3, 6, 1, 4), _random(2, 3, 2, 5, 4), _random(3, 3, 2, 5, 4)
     mask = torch.zeros(3, 1, 1, 5).masked_fill(torch.arange(5) > torch.tensor([4, 2, 0])[:, None, None, None],
                                                float("-inf"))  # fmt: skip
-    expected = packed_attention._attend(q, k, v, mask, 0.5)
+    expected = packed_attention.attend(q, k, v, mask, 0.5)
     packed = packed_attention._attend_masked(q, k, v, mask, 0.5)
     assert torch.allclose(packed, expected, atol=1e-6)
     wide, bias = _random(4, 3, 6, 2, 4), mask.expand(3, 1, 2, 5)
-    expected = packed_attention._attend(wide, k, v, bias, 0.5)
+    expected = packed_attention.attend(wide, k, v, bias, 0.5)
     assert torch.allclose(packed_attention._attend_masked(wide, k, v, bias, 0.5), expected, atol=1e-6)
