@@ -67,11 +67,11 @@ def cases_of(path: str, device: str) -> Iterator[Case]:
 def _triton_cases(device: str) -> Iterator[Case]:
     from mambabench.doctor.cases_official import DTYPES, PRODUCT_ALLOWED, SCAN_ALLOWED
     from mambabench.doctor.cases_packed import packed_cases
-    from mambabench.kernels.packed import kernels_for
+    from mambabench.kernels.cuda import TritonKernels
 
     for dtype in DTYPES:
         yield from packed_cases(
-            kernels_for(device, dtype),
+            TritonKernels(dtype),
             device,
             "triton",
             dtype=dtype,

@@ -332,7 +332,7 @@ class CpuKernels:
 
 
 def kernels_for(device: torch.device | str, dtype: torch.dtype | None = None) -> PackedKernels:
-    """Return the kernels of a device.
+    """Return the kernels of a device; on a GPU with mamba_ssm its scans do the long rows.
 
     Args:
         device: that the tensors are on.
@@ -347,9 +347,9 @@ def kernels_for(device: torch.device | str, dtype: torch.dtype | None = None) ->
     if kind == "cpu":
         return CpuKernels()
     if kind == "cuda":
-        from mambabench.kernels.cuda import TritonKernels
+        from mambabench.kernels.cuda_choice import cuda_kernels
 
-        return TritonKernels(torch.float32 if dtype is None else dtype)
+        return cuda_kernels(torch.float32 if dtype is None else dtype)
     from mambabench.errors import ExtraMissingError
 
     raise ExtraMissingError(

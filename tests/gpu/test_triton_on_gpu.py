@@ -18,7 +18,7 @@ from triton_oracle import (
     check_ssd,
 )
 
-from mambabench.kernels.packed import PackedKernels, kernels_for
+from mambabench.kernels.cuda import TritonKernels
 from mambabench.kernels.rows import Rows
 from mambabench.models.layers import row_starts
 
@@ -33,8 +33,8 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 every_rows = pytest.mark.parametrize("rows", [[700, 1, 33, 5], [1] * 9, [17, 0, 64], [1300]], ids=str)
 
 
-def kernels(dtype: torch.dtype) -> PackedKernels:
-    return kernels_for(DEVICE, dtype)
+def kernels(dtype: torch.dtype) -> TritonKernels:
+    return TritonKernels(dtype)
 
 
 def shape(rows: list[int], dtype: torch.dtype, **options: Any) -> Shape:
@@ -171,7 +171,7 @@ def test_more_than_2_to_the_31_elements_mamba2() -> None:
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs a second CUDA device")
 def test_tensors_of_another_device_than_the_current_one() -> None:
-    ours = kernels_for("cuda:1", torch.float32)
+    ours = kernels(torch.float32)
     with torch.cuda.device(0):
         case = Shape([700, 3], torch.float32, seed=1, device="cuda:1")
         assert check_scan(ours, case, channels=70, n_states=16) <= 1

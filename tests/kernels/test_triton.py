@@ -18,6 +18,8 @@ from packaging.version import Version
 from mambabench.errors import ExtraMissingError
 from mambabench.kernels import cuda
 from mambabench.kernels.cuda import TritonKernels
+from mambabench.kernels.cuda_choice import ChosenKernels
+from mambabench.kernels.official import Functions
 from mambabench.kernels.packed import CpuKernels, kernels_for, obstacle
 from mambabench.kernels.rows import Rows
 from mambabench.models.layers import row_starts
@@ -40,7 +42,8 @@ MOST_SHARED_BYTES = 64 << 10
 @needs_triton
 @pytest.mark.skipif(_is_old(), reason="the interpreter of Triton before 3.7 does not know today's numpy")
 def test_all_kernels_and_models_in_the_interpreter() -> None:
-    files = [TESTS / "kernels" / "triton_interpreted.py", TESTS / "models" / "triton_models.py"]
+    names = "kernels/triton_interpreted.py", "kernels/official_interpreted.py", "models/triton_models.py"
+    files = [TESTS / name for name in names]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *files]
     # Alone, since Triton looks at the variable when a kernel is defined, and every later test would see it.
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
@@ -83,6 +86,41 @@ def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str,
     monkeypatch.setattr(driver, "_active", NoGpu())
     monkeypatch.setattr(JITFunction, "run", compile_only)
     return found
+
+
+@needs_triton
+@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="kernels are interpreted here")
+@pytest.mark.skipif(
+    torch.cuda.is_available(), reason="what is compiled for no GPU would be kept for the real one"
+)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_what_long_rows_are_laid_out_with_compiles_without_a_gpu(
+    dtype: torch.dtype, compiled: list[tuple[str, Any]]
+) -> None:
+    def scanned(u: torch.Tensor, *args: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return u, torch.zeros(*u.shape[:2], 1, 32)[:, :, -1, 1::2]
+
+    def chunks(x: torch.Tensor, *args: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return x, torch.zeros(x.shape[0], 24, 64, 128)
+
+    kernels = ChosenKernels(dtype, Functions(scanned, chunks))
+    d, n, heads, width, states = 1536, 16, 24, 64, 128
+    vector, matrix, each = torch.zeros(d), torch.zeros(n, d), torch.zeros(heads)
+    for before in (None, Rows.apart(torch.zeros(2, n, d))):
+        u, proj = torch.zeros(705, d, dtype=dtype), torch.zeros(705, 80, dtype=dtype)
+        xz, starts = torch.zeros(705, 2 * d, dtype=dtype), row_starts([402, 303])
+        kernels.scan(u, u, vector, matrix, proj, 48, vector, xz, d, starts, before, before)
+    xbc = torch.zeros(705, heads * width + 2 * states, dtype=dtype)
+    state = Rows.apart(torch.zeros(2, heads, states, width))
+    dt, skip = torch.zeros(705, heads, dtype=dtype), torch.zeros(heads, width)
+    kernels.ssd(xbc, dt, 0, each, each, skip, 1, starts, state, state)
+    names = {name for name, _ in compiled}
+    ours = {"lay_inputs", "lay_projections", "put_back", "move_states"}
+    # mamba_ssm's other scan is for one of these dtypes only.
+    assert names == (ours if dtype == torch.bfloat16 else ours | {"tiles"})
+    for name, kernel in compiled:
+        assert kernel.asm["cubin"], name
+        assert kernel.metadata.shared <= MOST_SHARED_BYTES, name
 
 
 @needs_triton
