@@ -144,16 +144,18 @@ def describe_mismatch(missing: Sequence[str], unexpected: Sequence[str]) -> str:
 
 
 def steps_differ(module: torch.nn.Module) -> str:
-    """Say why mamba_ssm's steps of one token give something else than its forward; empty where they do not.
+    """Say why mamba_ssm's steps of one token fail or differ from its forward; empty where they do neither.
 
     Read in its sources, and seen with them on a CPU: `Mamba2.step` does not limit the step sizes as the
-    forward does; attention with a convolution takes the convolved columns of the prompt for the window of
-    what it convolves next; and without flash-attn a step's query sees the first key alone, since torch's
-    causal mask begins at the first key.
+    forward does, and takes one D a head only; attention with a convolution takes the convolved columns of
+    the prompt for the window of what it convolves next; and without flash-attn a step's query sees the first
+    key alone, since torch's causal mask begins at the first key.
     """
     for part in module.modules():
         if tuple(getattr(part, "dt_limit", _NO_LIMIT)) != _NO_LIMIT:
             return "its Mamba-2 forgets the limits of the step sizes in steps of one token"
+        if getattr(part, "D_has_hdim", False):
+            return "its Mamba-2 has no steps of one token for a D a channel"
         if not hasattr(part, "rotary_emb_dim"):
             continue
         if getattr(part, "d_conv", 0):

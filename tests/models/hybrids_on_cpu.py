@@ -50,6 +50,10 @@ def chunk_scan(
     dt_limit: Any = (0.0, float("inf")), return_final_states: bool = False, **_: Any,
 ) -> Any:  # fmt: skip
     """Stand in for `mamba_chunk_scan_combined`, position by position."""
+    # Products of two dtypes are refused by the compiled one.
+    assert {t.dtype for t in (B, C)} == {x.dtype}
+    dtype = x.dtype
+    x, B, C = x.float(), B.float(), C.float()
     dt = F.softplus(dt + dt_bias).clamp(*dt_limit)
     B, C = (v.repeat_interleave(x.shape[2] // v.shape[2], dim=2) for v in (B, C))
     state = torch.zeros(x.shape[0], x.shape[2], x.shape[3], B.shape[3])
@@ -59,7 +63,7 @@ def chunk_scan(
         state = torch.exp(dt[:, t] * A)[..., None, None] * state + drive
         y[:, t] = torch.einsum("bhpn,bhn->bhp", state, C[:, t])
     y = y + x * (D if D.dim() == 2 else D[:, None])
-    y = y if z is None else y * F.silu(z)
+    y = (y if z is None else y * F.silu(z.float())).to(dtype)
     return (y, state) if return_final_states else y
 
 

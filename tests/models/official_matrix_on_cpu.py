@@ -1,0 +1,136 @@
+"""Load checkpoints into mamba_ssm's own Python code on a CPU, as on a GPU, and hold it against 64 bits.
+
+Not a test by itself: `test_official.py` starts it in a process of its own, because stand-ins for the CUDA
+functions must be in place before `mamba_ssm` and transformers are imported. Reads from its standard input a
+list of objects with a directory and a dtype, and prints what it found for each.
+
+    python official_matrix_on_cpu.py < cases.json
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from typing import Any
+
+import hybrids_on_cpu
+import torch
+
+ROWS, LENGTH, NEW = 3, 17, 9
+
+
+def loaded(directory: str, dtype: str, **options: Any) -> Any:
+    """Return a checkpoint in mamba_ssm's model, with steps over its weights."""
+    from mambabench.models.load import check, load
+    from mambabench.registry import resolve
+
+    plan = check(resolve(directory), device="cpu", dtype=dtype, **options)
+    model: Any = load(dataclasses.replace(plan, implementation="mamba_ssm"))
+    for part in model.module.modules():
+        # The fused path is CUDA alone; what it computes is the same.
+        if hasattr(part, "use_mem_eff_path"):
+            part.use_mem_eff_path = False
+    # Rows that only pad the vocabulary would win, if anything looked at them.
+    model.module.lm_head.weight.data[model.vocab_size :] = 1e3 * model.module.backbone.norm_f.weight.data
+    return model
+
+
+def error(got: torch.Tensor, exact: torch.Tensor) -> float:
+    """Return the root of the mean squared difference, in standard deviations of what is exact."""
+    return float((got.double() - exact).square().mean().sqrt() / exact.std())
+
+
+def continued(model: Any, ids: torch.Tensor) -> Any:
+    """Return what it generates, or why it refuses to."""
+    from mambabench.errors import UsageError
+    from mambabench.models.base import SamplingOptions
+
+    try:
+        return model.generate(
+            ids, max_new_tokens=NEW, options=SamplingOptions(), eos_ids=[],
+            stop=lambda row, new_ids: row == 2 and len(new_ids) == 4,
+        )  # fmt: skip
+    except UsageError as refused:
+        return str(refused)
+
+
+def unguarded(model: Any, ids: torch.Tensor) -> Any:
+    """Return what it would generate where it refuses to, or the class of what is raised."""
+    from mambabench.models import official
+
+    guard, official.steps_differ = official.steps_differ, lambda module: ""
+    try:
+        return continued(model, ids)
+    except AssertionError as error:
+        return type(error).__name__
+    finally:
+        official.steps_differ = guard
+
+
+def by_whole_forwards(model: Any, ids: torch.Tensor) -> list[list[int]]:
+    """Return the best continuations, each token from a forward over everything before it."""
+    for _ in range(NEW):
+        ids = torch.cat([ids, model.logits(ids, 1)[:, -1].argmax(-1, keepdim=True)], dim=1)
+    found: list[list[int]] = ids[:, -NEW:].tolist()
+    return found
+
+
+def examine(directory: str, dtype: str) -> dict[str, Any]:
+    """Compare one checkpoint in one dtype with its forward in 64 bits."""
+    from mambabench.models.certificate import measure
+    from mambabench.models.record import FP32_NAMES
+    from mambabench.models.wide_forward import wide_logits
+
+    model = loaded(directory, dtype)
+    ids = torch.randint(0, model.vocab_size, (ROWS, LENGTH), generator=torch.Generator().manual_seed(0))
+    exact = wide_logits(model.reference, ids, keep=LENGTH, vocab_size=model.vocab_size)
+    whole = model.logits(ids, LENGTH)
+    steps = model.stateful.step(ids.flatten(), [LENGTH] * ROWS)
+    before = set(vars(model.module))
+    texts: dict[str, Any] = {}
+    if dtype == "float32":
+        best = by_whole_forwards(model, ids)
+        texts = {"best": [*best[:2], best[2][:4]], "ours": continued(model, ids)}
+        texts["unguarded"] = unguarded(model, ids)
+    kept = {name.rpartition(".")[2]: str(p.dtype) for name, p in model.module.named_parameters()}
+    return {
+        "error": error(whole, exact),
+        "steps_error": error(model.stateful.logits(steps.hidden).view_as(whole), exact),
+        "last_error": float((model.logits(ids, 5) - whole[:, -5:]).abs().max()),
+        "shape": list(model.logits(ids, 5).shape),
+        "recurrence": sorted({kept[name] for name in FP32_NAMES & set(kept)}),
+        "others": sorted({dtype for name, dtype in kept.items() if name not in FP32_NAMES}),
+        "texts": texts,
+        "left_on_module": sorted(set(vars(model.module)) - before),
+        "tied": model.module.lm_head.weight is model.module.backbone.embedding.weight,
+        "reference": type(model.reference).__name__,
+        "certificate": measure(model).model_dump(mode="json"),
+        "implementation": model.record.implementation,
+    }
+
+
+def transformers_on_cpu(directory: str) -> str:
+    """Return whose code computes the scan of a model of transformers, where mamba_ssm can be imported."""
+    from mambabench.models.load import check, load
+    from mambabench.registry import resolve
+
+    return load(check(resolve(directory), device="cpu")).record.kernel_path
+
+
+def main() -> None:
+    """Put the stand-ins in place and examine each case."""
+    hybrids_on_cpu.install()
+    from mamba_ssm.modules import mamba2
+    from mamba_ssm.ops.triton.selective_state_update import selective_state_update_ref
+
+    # Its own Python code for a step knows one group of heads only.
+    mamba2.selective_state_update = selective_state_update_ref
+    cases = json.load(sys.stdin)
+    found = {name: examine(case["directory"], case["dtype"]) for name, case in cases.items()}
+    plain = next(case["directory"] for case in cases.values())
+    print(json.dumps({"cases": found, "kernel_path": transformers_on_cpu(plain)}))
+
+
+if __name__ == "__main__":
+    main()
