@@ -24,12 +24,11 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mambabench.errors import ExtraMissingError
-from mambabench.kernels.device_rows import Int64s, Layout, sent
+from mambabench.kernels.device_rows import Int64s, Layout, layout_for, sent
 
 if TYPE_CHECKING:
     from mambabench.kernels.rows import Rows
@@ -97,7 +96,7 @@ class TritonKernels:
         self._math: Any = _triton_math
         self._scan: Any = _triton_scan
         self._ssd: Any = _triton_ssd
-        self._last: Layout | None = None
+        self._last: tuple[Int64s, Layout] | None = None
 
     def conv_silu(
         self,
@@ -116,7 +115,7 @@ class TritonKernels:
         _require(weight, x, (taps, channels), is_parameter=True)
         _require(bias, x, (channels,), is_parameter=True)
         shape = taps - 1, channels
-        layout = self._layout(starts, x.device)
+        layout = self._layout(starts, x.device, before, after)
         old, new = (_pointers(rows, layout, shape, x.device) for rows in (before, after))
         y = x.new_empty(tokens, channels)
         source = x, x.shape[1], column
@@ -161,7 +160,7 @@ class TritonKernels:
         _require(xz, u, (tokens, None), z_column + channels)
         y = torch.empty_like(u)
         operands = u, dt, dt_bias, A_log2, proj, column, D, xz, z_column
-        self._scan_rows(y, operands, self._layout(starts, u.device), before, after)
+        self._scan_rows(y, operands, self._layout(starts, u.device, before, after), before, after)
         return y
 
     def _scan_rows(
@@ -190,22 +189,19 @@ class TritonKernels:
                 scan(layout.begins, layout.stops, old, new, None, y)
                 return
             pieces = layout.pieces
-            ends = A_log2.new_empty(pieces.n_inner, *shape)
-            steps = A_log2.new_empty(pieces.n_inner, channels)
-            ends_at = ends.data_ptr() + 4 * n_states * channels * np.arange(pieces.n_inner)
-            scan(pieces.inner_begins, pieces.inner_stops, None, sent(ends_at, u.device), steps, None)
-            old = _pointers(before, layout, shape, u.device)
+            n_inner = len(pieces.inner)
+            ends = A_log2.new_empty(n_inner, *shape)
+            steps = A_log2.new_empty(n_inner, channels)
+            ends_at = pieces.inner * (4 * n_states * channels) + ends.data_ptr()
+            scan(pieces.inner_begins, pieces.inner_stops, None, ends_at, steps, None)
+            old, new = (_pointers(rows, layout, shape, u.device) for rows in (before, after))
             self._scan.join[(layout.rows, blocks)](
                 A_log2, steps, ends, pieces.inner_of, old, channels, n_states, remembers=old is not None,
                 **sizes,
             )  # fmt: skip
-            first, last = (_addresses(rows, layout, shape, u.device) for rows in (before, after))
-            sources = np.where(pieces.is_first, first[pieces.row], 0)
-            # Each inner piece's end is where the piece after it begins.
-            sources[~pieces.is_first] = ends_at
-            targets = np.where(pieces.is_last, last[pieces.row], 0)
-            on_device = sent(sources, u.device), sent(targets, u.device)
-            scan(pieces.begins, pieces.stops, *on_device, None, y)
+            sources = torch.cat([pieces.nowhere[:-1] if old is None else old, ends_at])[pieces.source]
+            targets = pieces.nowhere if new is None else torch.cat([new, pieces.nowhere[:1]])
+            scan(pieces.begins, pieces.stops, sources, targets[pieces.target], None, y)
 
     def add_norm(self, residual: Tensor, x: Tensor | None, weight: Tensor, eps: float) -> Tensor:
         """Add `x` to `residual` in place, if there is one, and return its normalisation."""
@@ -250,7 +246,7 @@ class TritonKernels:
         _require(D, xbc, (heads, width), is_parameter=True)
         y = xbc.new_empty(tokens, heads * width)
         operands = xbc, zxbcdt, dt_column, dt_bias, A_log2, D, n_groups, dt_limit
-        self._ssd_rows(y, operands, self._layout(starts, xbc.device), before, after)
+        self._ssd_rows(y, operands, self._layout(starts, xbc.device, before, after), before, after)
         return y
 
     def _ssd_rows(
@@ -314,13 +310,19 @@ class TritonKernels:
                     norms=weight is not None, gate_first=gate_first, block=_power(size),
                 )  # fmt: skip
 
-    def _layout(self, starts: Int64s, device: torch.device) -> Layout:
+    def _layout(
+        self, starts: Int64s, device: torch.device, before: Rows | None, after: Rows | None
+    ) -> Layout:
         """Return the rows' bounds on the device; all layers of a forward give the same array."""
         # Another thread may put its own in between; what is taken here stays this call's.
         last = self._last
-        if last is None or last.source is not starts or last.device != device:
-            last = self._last = Layout(starts, device, PIECE_TOKENS)
-        return last
+        memories = [rows.memory for rows in (before, after) if rows is not None]
+        is_last = last is not None and last[0] is starts and last[1].device == device
+        if last is not None and is_last and all(memory.companion is last[1] for memory in memories):
+            return last[1]
+        found = layout_for(starts, device, PIECE_TOKENS, memories, None if last is None else last[1])
+        self._last = starts, found
+        return found
 
 
 def _pointers(
@@ -330,12 +332,6 @@ def _pointers(
     if rows is None:
         return None
     return rows.pointers(layout.rows, shape, torch.float32, device, sent)
-
-
-def _addresses(rows: Rows | None, layout: Layout, shape: tuple[int, ...], device: torch.device) -> Int64s:
-    if rows is None:
-        return np.zeros(layout.rows, np.int64)
-    return rows.addresses(layout.rows, shape, torch.float32, device)
 
 
 def _on(tensor: Tensor) -> AbstractContextManager[Any]:
@@ -357,10 +353,13 @@ def _require(
     is_parameter: bool = False,
 ) -> None:
     # The kernels read past the end of an array that is too short, so no wrong shape may reach them.
-    fits = tensor.dim() == len(shape) and all(
-        want is None or have == want for have, want in zip(tensor.shape, shape, strict=True)
+    size = tensor.shape
+    # Most shapes are known in full: this runs a dozen times a layer.
+    fits = size == shape or (
+        len(size) == len(shape)
+        and all(want is None or have == want for have, want in zip(size, shape, strict=True))
     )
-    if not fits or tensor.shape[-1] < columns:
+    if not fits or size[-1] < columns:
         raise ValueError(f"a tensor of shape {tuple(tensor.shape)} where {shape} is needed")
     wanted = _DTYPES[:1] if is_parameter else _DTYPES
     if tensor.dtype not in wanted or tensor.device != beside.device or not tensor.is_contiguous():

@@ -1,20 +1,24 @@
-"""Where the rows of one forward lie, for kernels on a GPU: bounds are sent there once, not once a layer.
+"""Where the rows of one forward lie, for kernels on a GPU: it is sent there once, in one copy.
 
 layout = Layout(np.array([0, 700, 703]), torch.device("cpu"), 512)
 layout.starts, layout.row_of          # [3], [703]
 layout.pieces.begins                  # 0, 512, 700
+
+`layout_for` finds a layout again by its numbers, and sends a new one together with the rows' addresses, so
+that a forward waits for one copy at most and a step of decoding like the one before it needs none.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from mambabench.kernels.rows import Memory
 
 Int64s = npt.NDArray[np.int64]
 
@@ -27,20 +31,45 @@ def sent(array: npt.NDArray[Any], device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-@dataclass(frozen=True)
-class Pieces:
+def sent_together(arrays: Sequence[Int64s], device: torch.device) -> list[Tensor]:
+    """Return arrays on a device, in one copy; the rows of each begin at multiples of 16 bytes.
+
+    Triton compiles a kernel once more for pointers that do not.
+
+    Args:
+        arrays: [n] or [rows, n] each.
+        device: where they go.
+    """
+    even = [
+        np.zeros((*array.shape[:-1], array.shape[-1] + array.shape[-1] % 2), np.int64) for array in arrays
+    ]
+    for place, array in zip(even, arrays, strict=True):
+        place[..., : array.shape[-1]] = array
+    flat = sent(np.concatenate([place.ravel() for place in even]), device)
+    parts = torch.split(flat, [place.size for place in even])
+    return [
+        part.view(place.shape)[..., : array.shape[-1]]
+        for part, place, array in zip(parts, even, arrays, strict=True)
+    ]
+
+
+class Pieces(NamedTuple):
     """Rows cut into pieces for the scan; all but a row's last are its inner ones."""
 
-    row: Int64s
-    is_first: npt.NDArray[np.bool_]
-    is_last: npt.NDArray[np.bool_]
-    n_inner: int
     begins: Tensor
     stops: Tensor
     inner_begins: Tensor
     inner_stops: Tensor
     inner_of: Tensor
     """Where each row's inner pieces begin among all of them, and their number, int64 [B + 1]."""
+    inner: Tensor
+    """The numbers of the inner pieces, from 0 on."""
+    source: Tensor
+    """What each piece goes on from: a row's state, or B plus the number of the inner piece before it."""
+    target: Tensor
+    """Where each piece's state goes: a row's place, or B for nowhere."""
+    nowhere: Tensor
+    """Null for each row, and one more, int64 [B + 1]."""
 
 
 class Layout:
@@ -51,29 +80,44 @@ class Layout:
         device: of the tensors.
         piece_tokens: longest piece.
         lengths: how many of each row's tokens are taken, [B]; all when absent.
+        memories: of rows, whose addresses go to the device with it.
     """
 
     def __init__(
-        self, starts: Int64s, device: torch.device, piece_tokens: int, lengths: Int64s | None = None
+        self,
+        starts: Int64s,
+        device: torch.device,
+        piece_tokens: int,
+        lengths: Int64s | None = None,
+        memories: Sequence[Memory] = (),
     ) -> None:
         self.source, self.device = starts, device
         self._piece_tokens = piece_tokens
         self.rows = len(starts) - 1
         self._lengths = np.diff(starts) if lengths is None else lengths
+        self._is_whole = lengths is None
         self.longest = int(self._lengths.max(initial=0))
         self.is_cut = self.longest > piece_tokens
-        self.starts = sent(starts, device)
+        bounds = [starts, np.repeat(np.arange(self.rows), np.diff(starts))]
+        bounds += [starts[:-1] + self._lengths, *(self._pieces() if self.is_cut else ())]
+        self.starts, self.row_of, stops, *pieces = _sent_with(bounds, memories, device)
         self.begins = self.starts[:-1]
-        self.stops = self.starts[1:] if lengths is None else sent(starts[:-1] + lengths, device)
+        self.stops = self.starts[1:] if lengths is None else stops
+        self._on_device = Pieces(*pieces) if pieces else None
 
-    @cached_property
-    def row_of(self) -> Tensor:
-        """The row of each token, int32 [T]."""
-        return sent(np.repeat(np.arange(self.rows, dtype=np.int32), self._lengths), self.device)
-
-    @cached_property
+    @property
     def pieces(self) -> Pieces:
-        """The rows in pieces of at most `piece_tokens`."""
+        """The rows in pieces of at most `piece_tokens`, where one is longer."""
+        assert self._on_device is not None
+        return self._on_device
+
+    def fits(self, starts: Int64s, device: torch.device, piece_tokens: int) -> bool:
+        """Tell whether this is the layout of all tokens of such rows."""
+        alike = self._is_whole and self.device == device and self._piece_tokens == piece_tokens
+        return alike and (self.source is starts or np.array_equal(self.source, starts))
+
+    def _pieces(self) -> list[Int64s]:
+        """Return the arrays of `Pieces`."""
         counts = np.maximum(1, -(-self._lengths // self._piece_tokens))
         row = np.repeat(np.arange(self.rows), counts)
         number = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -81,6 +125,52 @@ class Layout:
         stops = np.minimum(begins + self._piece_tokens, self.source[row] + self._lengths[row])
         is_last = number == counts[row] - 1
         inner_of = np.append(0, np.cumsum(counts - 1))
-        bounds = begins, stops, begins[~is_last], stops[~is_last], inner_of
-        on_device = (sent(part.astype(np.int64), self.device) for part in bounds)
-        return Pieces(row, number == 0, is_last, int(inner_of[-1]), *on_device)
+        inner = np.arange(inner_of[-1])
+        source = row.copy()
+        # Each inner piece's end is where the piece after it begins.
+        source[number > 0] = self.rows + inner
+        target = np.where(is_last, row, self.rows)
+        nowhere = np.zeros(self.rows + 1, np.int64)
+        return [begins, stops, begins[~is_last], stops[~is_last], inner_of, inner, source, target, nowhere]
+
+
+def layout_for(
+    starts: Int64s,
+    device: torch.device,
+    piece_tokens: int,
+    memories: Sequence[Memory],
+    last: Layout | None,
+) -> Layout:
+    """Return the layout of a forward, and see to it that it and the rows' addresses are on the device.
+
+    Args:
+        starts: where each row begins, and T, [B + 1].
+        device: of the forward.
+        piece_tokens: longest piece.
+        memories: of the rows before the forward and after it. They keep the layout: a recorded step over
+            them goes on reading it.
+        last: one that may fit.
+
+    Raises:
+        ValueError: the rows' tensors are not float32 on the device.
+    """
+    unsent = [memory for memory in dict.fromkeys(memories) if not memory.is_sent]
+    known = [memory.companion for memory in memories]
+    for layout in (*known, last):
+        if isinstance(layout, Layout) and layout.fits(starts, device, piece_tokens):
+            if unsent:
+                _sent_with([], unsent, device)
+            break
+    else:
+        layout = Layout(starts, device, piece_tokens, memories=unsent)
+    for memory in memories:
+        memory.companion = layout
+    return layout
+
+
+def _sent_with(arrays: list[Int64s], memories: Sequence[Memory], device: torch.device) -> list[Tensor]:
+    tables = [memory.addresses(torch.float32, device) for memory in memories]
+    found = sent_together([*arrays, *tables], device)
+    for memory, table in zip(memories, found[len(arrays) :], strict=True):
+        memory.take(table)
+    return found[: len(arrays)]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import gc
 import weakref
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from mambabench.kernels.rows import Rows
+from mambabench.kernels.rows import Memory, Partition, Rows
 
 LIKE = torch.empty(0)
 
@@ -109,3 +112,106 @@ def test_addresses_are_those_of_fitting_tensors() -> None:
     for n, shape in ((2, (2, 3)), (3, (3, 2))):
         with pytest.raises(ValueError, match="needed"):
             mixed.addresses(n, shape, torch.float32)
+
+
+class TestParts:
+    """Several parts of one piece of memory a row."""
+
+    SHAPES = ((3, 5), (2, 8), (4,), (1, 2, 7))
+
+    def rows(self, n: int) -> tuple[Memory, list[Rows]]:
+        memory = Memory.places(None, LIKE, Partition(self.SHAPES), n)
+        return memory, [Rows.part(memory, number) for number in range(len(self.SHAPES))]
+
+    @settings(max_examples=30, deadline=None)
+    @given(st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=3), min_size=1, max_size=5))
+    def test_parts_lie_apart_and_at_lines_of_the_cache(self, shapes: list[list[int]]) -> None:
+        partition = Partition(shapes)
+        tensor = torch.zeros(partition.shape)
+        for number, shape in enumerate(shapes):
+            part = partition.view(tensor, number)
+            assert list(part.shape) == shape
+            assert part.is_contiguous()
+            assert not part.numel() or (part.data_ptr() - tensor.data_ptr()) % 64 == 0
+            part += number + 1
+        sizes = [int(np.prod(shape)) for shape in shapes]
+        assert [int((tensor == number + 1).sum()) for number in range(len(shapes))] == sizes
+        assert partition.n_bytes == 4 * sum(sizes)
+        assert tensor.numel() <= sum(sizes) + 15 * len(sizes)
+
+    def test_addresses_are_those_of_the_parts(self) -> None:
+        memory, parts = self.rows(2)
+        picked = memory.select([1, 0, 1])
+        for number, rows in enumerate(parts):
+            want = [t.data_ptr() for t in rows.tensors if t is not None]
+            assert len(want) == 2
+            some = Rows.part(picked, number)
+            found = some.addresses(3, self.SHAPES[number], torch.float32)
+            assert found.tolist() == [want[1], want[0], want[1]]
+            for n, shape in ((2, self.SHAPES[number]), (3, (9, 9))):
+                with pytest.raises(ValueError, match="needed"):
+                    some.addresses(n, shape, torch.float32)
+        fresh = Memory([None, memory.tensors[0]], memory.partition)
+        assert (fresh.addresses(torch.float32, "cpu")[:, 0] == 0).all()
+        for wrong in (memory.tensors[0], torch.zeros(3)):
+            assert wrong is not None
+            with pytest.raises(ValueError, match="needed"):
+                Memory([wrong.double()], memory.partition).addresses(torch.float32, "cpu")
+
+    def test_pointers_are_sent_once(self) -> None:
+        memory, parts = self.rows(2)
+        sends = []
+
+        def sent(
+            array: np.ndarray[tuple[int, ...], np.dtype[np.int64]], device: torch.device
+        ) -> torch.Tensor:
+            sends.append(array.shape)
+            return torch.from_numpy(array)
+
+        cpu = torch.device("cpu")
+        for _ in range(2):
+            for number, rows in enumerate(parts):
+                found = rows.pointers(2, self.SHAPES[number], torch.float32, cpu, sent)
+                assert torch.equal(found, torch.tensor([t.data_ptr() for t in rows.tensors if t is not None]))
+        assert sends == [(4, 2)]
+        assert memory.is_sent
+        assert not memory.select([0]).is_sent
+
+    def test_a_row_is_freed_with_its_last_part(self) -> None:
+        memory, parts = self.rows(3)
+        refs = [weakref.ref(t) for t in memory.tensors if t is not None]
+        alone = parts[1].select([2])
+        del memory, parts
+        gc.collect()
+        assert [ref() is not None for ref in refs] == [False, False, True]
+        assert alone.stacked().shape == (1, 2, 8)
+
+    def test_lending_a_part_lends_the_row(self) -> None:
+        def is_overwritten(memory: Memory) -> bool:
+            places = Memory.places(memory, LIKE, memory.partition, len(memory), consume=True)
+            return places is memory
+
+        for derive in (
+            lambda rows: rows.select([0, 1]),
+            lambda rows: Rows.gather([(rows, 1)], rows.shape),
+            lambda rows: rows.map(lambda tensor: tensor),
+        ):
+            memory, parts = self.rows(2)
+            assert is_overwritten(memory)
+            child = derive(parts[2])
+            assert not is_overwritten(memory)
+            assert not is_overwritten(child.memory)
+        memory, _ = self.rows(2)
+        other = Partition(self.SHAPES[::-1])
+        assert Memory.places(memory, LIKE, other, 2, consume=True).partition == other
+        assert Memory.places(memory, LIKE, memory.partition, 2) is not memory
+
+    def test_parts_of_unlike_memory_stand_beside_each_other(self) -> None:
+        _, parts = self.rows(2)
+        for tensor in parts[0].distinct():
+            tensor.fill_(3)
+        apart = Rows.apart(torch.full((1, 3, 5), 4.0))
+        both = Rows.gather([(parts[0], 1), (apart, 0), (parts[0], 1)], (3, 5))
+        assert both.stacked()[:, 0, 0].tolist() == [3, 4, 3]
+        parts[0].distinct()[1].fill_(5)
+        assert both.stacked()[:, 0, 0].tolist() == [5, 4, 5]

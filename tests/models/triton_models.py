@@ -19,10 +19,12 @@ from builders import (
     hybrid_config,
     mamba2_config,
     mamba_config,
+    mamba_ssm_config,
     spread_weights,
 )
 from transformers import FalconMambaConfig, FalconMambaForCausalLM, Mamba2ForCausalLM, MambaForCausalLM
 
+from mambabench.kernels import device_rows
 from mambabench.kernels.cuda import TritonKernels
 from mambabench.models import one_token, step_hybrid, step_mamba, step_mamba2
 from mambabench.models.stateful import StatefulModel, bytes_of
@@ -77,6 +79,14 @@ MODELS: dict[str, Callable[[], Build]] = {
         hybrid_config(ssm_cfg={"layer": "Mamba2", "d_state": 16, "headdim": 32}, n_layer=2)
     ),
     "hybrid of Mamba-1": lambda: hybrid(hybrid1_config()),
+}
+RECURRENT = {
+    "mamba": MODELS["mamba"],
+    "mamba2": MODELS["mamba2"],
+    "mamba_ssm's Mamba": lambda: hybrid(mamba_ssm_config()),
+    "mamba_ssm's Mamba-2": lambda: hybrid(
+        mamba_ssm_config(ssm_cfg={"layer": "Mamba2", "d_state": 16, "headdim": 32})
+    ),
 }
 
 
@@ -157,6 +167,35 @@ def test_states_are_float32_and_counted(name: str, monkeypatch: pytest.MonkeyPat
     assert bytes_of([state]) == 2 * size.fixed_bytes + 7 * size.bytes_per_token
     # Attention layers and MLPs count as in 32 bits.
     assert model.activation_bytes_per_token <= build(torch.float32, "cpu").activation_bytes_per_token
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_step_like_the_last_needs_nothing_from_the_host(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = RECURRENT[name]()
+    ours, theirs = on_triton(build, torch.float32, monkeypatch), build(torch.float32, "cpu")
+    sends: list[int] = []
+    plain = device_rows.sent
+
+    def sent(array: Any, device: torch.device) -> torch.Tensor:
+        sends.append(array.nbytes)
+        return plain(array, device)
+
+    monkeypatch.setattr(device_rows, "sent", sent)
+    state, want = (model.step(torch.arange(5), [4, 1]).state for model in (ours, theirs))
+    assert len(sends) == 1
+    for token in range(4):
+        assert state is not None
+        assert want is not None
+        memory = next(iter(state.layers[0].named.values())).memory  # type: ignore[attr-defined]
+        step = ours.step(torch.tensor([token, 7]), [1, 1], state, consume=True)
+        slow = theirs.step(torch.tensor([token, 7]), [1, 1], want)
+        assert (step.hidden - slow.hidden).abs().max() <= 5e-6 * slow.hidden.abs().max()
+        state, want = step.state, slow.state
+        assert state is not None
+        # The rows' new lengths are sent with the first of the steps, the rows' addresses are there.
+        assert len(sends) == 2
+        for layer in state.layers:
+            assert {rows.memory for rows in layer.named.values()} == {memory}  # type: ignore[attr-defined]
 
 
 def answers(model: StatefulModel) -> list[tuple[float, bool]]:
