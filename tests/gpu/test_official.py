@@ -2,15 +2,148 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from builders import mamba_ssm_config, tiny_hybrid, tiny_mamba2, tokenizer
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
+
+TOLERANCE = {"float32": 1e-2, "float16": 2e-2, "bfloat16": 1e-1}
+"""Largest error of logits, as the root of a mean square in their standard deviations. Triton multiplies
+float32 in the 10 bits of TF32 where it is not told otherwise, as Mamba-2's kernels do not."""
+_MAMBA2 = {"layer": "Mamba2", "d_state": 32, "headdim": 32}
+_HEADS = {"causal": True, "num_heads": 4, "num_heads_kv": 2, "qkv_proj_bias": False, "out_proj_bias": False}
+
+
+def _native(**changes: Any) -> Callable[[Path], Path]:
+    return lambda path: tiny_hybrid(path, mamba_ssm_config(d_model=128, **changes))
+
+
+ARCHITECTURES: dict[str, Callable[[Path], Path]] = {
+    "mamba": _native(ssm_cfg={"d_state": 16}),
+    "mamba2": _native(ssm_cfg=_MAMBA2),
+    "mamba2 in groups": _native(ssm_cfg={**_MAMBA2, "ngroups": 2}, tie_embeddings=False),
+    "mamba2 with an mlp": _native(ssm_cfg={**_MAMBA2, "d_ssm": 128, "norm_before_gate": True}),
+    "mamba2 of transformers": lambda path: tiny_mamba2(
+        path, config={"hidden_size": 128, "num_heads": 8, "head_dim": 32, "state_size": 32, "chunk_size": 64}
+    ),
+    "hybrid": _native(ssm_cfg=_MAMBA2, attn_layer_idx=[1], n_layer=3, attn_cfg=_HEADS),
+    "hybrid with rotation": _native(
+        attn_layer_idx=[0], d_intermediate=256, attn_cfg={**_HEADS, "rotary_emb_dim": 16}
+    ),
+}
+STEPPED = ("mamba", "mamba2", "mamba2 in groups", "mamba2 of transformers")
+
+
+@pytest.fixture(scope="module")
+def directories(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return where an architecture's checkpoint is, made when it is first asked for."""
+    pytest.importorskip("mamba_ssm", reason="needs the official kernels", exc_type=ImportError)
+    made: dict[str, Path] = {}
+
+    def directory(name: str) -> Path:
+        if "hybrid" in name:
+            pytest.importorskip("flash_attn", reason="attention needs flash-attn", exc_type=ImportError)
+        if name not in made:
+            place = tmp_path_factory.mktemp("official") / "m"
+            place.mkdir()
+            made[name] = ARCHITECTURES[name](place)
+        return made[name]
+
+    return directory
+
+
+def _loaded(directory: Path, dtype: str) -> Any:
+    from mambabench.models.load import check, load
+    from mambabench.registry import resolve
+
+    model: Any = load(check(resolve(str(directory)), device="cuda", dtype=dtype))
+    assert "MambaLMHeadModel" in model.record.implementation
+    return model
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
+def test_logits_are_those_of_64_bits(directories: Callable[[str], Path], name: str, dtype: str) -> None:
+    from mambabench.models.wide_forward import wide_logits
+
+    model = _loaded(directories(name), dtype)
+    assert model.reference is not None
+    # Longer than a chunk of Mamba-2's scan.
+    ids = torch.randint(1, 300, (3, 70), generator=torch.Generator().manual_seed(0)).cuda()
+    exact = wide_logits(model.reference, ids, keep=70, vocab_size=model.vocab_size)
+    for keep in (1, 9, 70):
+        got = model.logits(ids, keep)
+        assert got.shape == (3, keep, 300)
+        error = (got.double() - exact[:, -keep:]).square().mean().sqrt() / exact.std()
+        assert error < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
+def test_steps_over_its_weights_are_certified(
+    directories: Callable[[str], Path], name: str, dtype: str
+) -> None:
+    from mambabench.models.certificate import measure
+
+    record = measure(_loaded(directories(name), dtype))
+    assert record.shipped_path == "mamba_ssm MambaLMHeadModel"
+    assert record.passed, record
+
+
+@pytest.mark.parametrize("name", STEPPED)
+def test_texts_go_on_as_its_forward_says(directories: Callable[[str], Path], name: str) -> None:
+    from mambabench.models.base import SamplingOptions
+
+    model = _loaded(directories(name), "float32")
+    ids = torch.randint(1, 300, (3, 30), generator=torch.Generator().manual_seed(3)).cuda()
+    texts = model.generate(
+        ids, max_new_tokens=12, options=SamplingOptions(), stop=lambda row, new_ids: False, eos_ids=[]
+    )
+    whole = torch.cat([ids, torch.tensor(texts, device="cuda")], dim=1)
+    logits = model.logits(whole, 13)[:, :-1]
+    chosen = logits.gather(2, whole[:, -12:, None])[..., 0]
+    # The best token, or one that rounding alone keeps from being it.
+    assert bool((logits.amax(-1) - chosen < 0.02 * logits.std()).all())
+
+
+def _large(n_layer: int = 1) -> Any:
+    """Return a layer of mamba2-2.7b, with random weights and a small vocabulary."""
+    from mambabench.models import official
+    from mambabench.models.hybrid_init import random_state
+
+    config = mamba_ssm_config(d_model=2560, n_layer=n_layer, ssm_cfg={"layer": "Mamba2"})
+    device, dtype = torch.device("cuda"), torch.bfloat16
+    module = official.build(config, random_state(config, seed=0, dtype=dtype), device=device, dtype=dtype)
+    record: Any = SimpleNamespace(name="m", device="cuda", vocab_rows_used=300, max_length_tokens=2048)
+    return official.OfficialModel(module, tokenizer(), record)
+
+
+# Past 2**31 elements of the projection's output, and past as many of the states of whole chunks.
+@pytest.mark.parametrize(("rows", "length"), [(104, 2048), (3400, 16)])
+def test_a_batch_past_32_bits_equals_its_rows(rows: int, length: int) -> None:
+    pytest.importorskip("mamba_ssm", reason="needs the official kernels", exc_type=ImportError)
+    free_bytes, _ = torch.cuda.mem_get_info()
+    if free_bytes < 40 << 30:
+        pytest.skip("needs 40 GiB of free GPU memory")
+    model = _large()
+    assert model.limits.rows(length) < rows
+    ids = torch.randint(1, 300, (rows, length), generator=torch.Generator().manual_seed(4)).cuda()
+    together = model.logits(ids, 1)
+    for row in (0, 1, rows // 2, rows - 2, rows - 1):
+        alone = model.logits(ids[row : row + 1], 1)[0]
+        error = (together[row] - alone).double().square().mean().sqrt() / alone.double().std()
+        assert error < TOLERANCE["bfloat16"], row
+    del model
+    torch.cuda.empty_cache()
 
 
 @pytest.fixture

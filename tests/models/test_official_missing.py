@@ -38,7 +38,7 @@ class OldModel:
 
 def install(monkeypatch: pytest.MonkeyPatch, *, model: type, inference: bool = True) -> None:
     """Put a package of this shape in the place of mamba_ssm."""
-    parts = {
+    parts: dict[str, dict[str, Any]] = {
         "mamba_ssm": {"__version__": "1.0.1"},
         "mamba_ssm.models": {},
         "mamba_ssm.models.mixer_seq_simple": {"MambaLMHeadModel": model},
@@ -48,7 +48,8 @@ def install(monkeypatch: pytest.MonkeyPatch, *, model: type, inference: bool = T
     }
     for name, attributes in parts.items():
         module = types.ModuleType(name)
-        vars(module).update(attributes)
+        for attribute, value in attributes.items():
+            setattr(module, attribute, value)
         monkeypatch.setitem(sys.modules, name, module)
 
 
@@ -76,7 +77,7 @@ def test_an_extension_that_does_not_import(
     def broken(name: str) -> Any:
         raise kind("selective_scan_cuda.so: undefined symbol: _ZN3c105ErrorC2E\nand more lines")
 
-    monkeypatch.setattr(official.importlib, "import_module", broken)
+    monkeypatch.setattr("mambabench.models.official.importlib.import_module", broken)
     said = refusal(tmp_path / "m", monkeypatch).message
     assert said.startswith("mamba-ssm is installed and does not import: ")
     assert said.endswith("undefined symbol: _ZN3c105ErrorC2E")

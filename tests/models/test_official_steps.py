@@ -58,7 +58,8 @@ def plan(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     shape: Any = found.architecture
 
     def build(config: Any, state: Any, *, device: torch.device, dtype: torch.dtype) -> StandIn:
-        inner: Any = architecture.model_class(shape)(shape)
+        kind: Any = architecture.model_class(shape)
+        inner: Any = kind(shape)
         inner.load_state_dict(convert.to_transformers_state(state, config))
         return StandIn(inner.to(device, dtype).eval())
 
@@ -95,7 +96,7 @@ def test_the_reference_and_the_steps_share_the_weights(plan: Any) -> None:
 def test_a_faulty_shipped_kernel_or_step_shows(plan: Any) -> None:
     model: Any = load(plan)
     # Steps over other weights than the shipped model's are another model.
-    other = load(plan)
+    other: Any = load(plan)
     other.module.inner.backbone.layers[0].mixer.out_proj.weight.data.mul_(1.01)
     model.stateful = other.stateful
     assert not measure(model).passed
