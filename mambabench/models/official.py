@@ -99,20 +99,23 @@ def build(
         raise ExtraMissingError(
             f"mamba-ssm {_version()} does not know {', '.join(unknown)} of config.json", hint=_WAY_OUT
         )
+    # Drawing numbers that are overwritten takes a CPU longer than reading the weights.
+    where = {} if state is None else {"device": device, "dtype": dtype}
     try:
-        module = models.MambaLMHeadModel(kind(**config))
+        module = models.MambaLMHeadModel(kind(**config), **where)
     except (ImportError, AssertionError) as error:
         raise ExtraMissingError(
             f"mamba-ssm cannot build this model: {error}",
             hint=f"Attention layers with rotary positions need flash-attn. {_WAY_OUT}",
         ) from error
-    if state is not None:
-        _load(module, state, tied=bool(config.get("tie_embeddings", True)))
     for name, parameter in module.named_parameters():
         wanted = torch.float32 if name.rpartition(".")[2] in FP32_NAMES else dtype
         parameter.data = parameter.data.to(device=device, dtype=wanted)
     for buffer in module.buffers():
         buffer.data = buffer.data.to(device)
+    if state is not None:
+        # Now that the recurrence's parameters have their width, or they would be rounded on the way.
+        _load(module, state, tied=bool(config.get("tie_embeddings", True)))
     module.tie_weights()
     built: torch.nn.Module = module.eval()
     return built

@@ -36,6 +36,24 @@ def loaded(directory: str, dtype: str, **options: Any) -> Any:
     return model
 
 
+def is_rounded_once(model: Any, directory: str) -> bool:
+    """Tell whether every parameter is the stored one in its own dtype, without a narrower one in between."""
+    from mambabench.models import convert
+    from mambabench.models.locate import locate
+    from mambabench.models.weights import read_state
+    from mambabench.registry import resolve
+
+    files = locate(resolve(directory), "pretrained").files
+    assert files is not None
+    stored = convert.to_mamba_ssm_state(read_state(files.weights))
+    padded = ("lm_head.weight", "backbone.embedding.weight")
+    return all(
+        torch.equal(parameter, stored[name].to(parameter.dtype))
+        for name, parameter in model.module.named_parameters()
+        if name not in padded
+    )
+
+
 def error(got: torch.Tensor, exact: torch.Tensor) -> float:
     """Return the root of the mean squared difference, in standard deviations of what is exact."""
     return float((got.double() - exact).square().mean().sqrt() / exact.std())
@@ -103,6 +121,7 @@ def examine(directory: str, dtype: str) -> dict[str, Any]:
         "others": sorted({dtype for name, dtype in kept.items() if name not in FP32_NAMES}),
         "texts": texts,
         "left_on_module": sorted(set(vars(model.module)) - before),
+        "rounded_once": is_rounded_once(model, directory),
         "tied": model.module.lm_head.weight is model.module.backbone.embedding.weight,
         "reference": type(model.reference).__name__,
         "certificate": measure(model).model_dump(mode="json"),

@@ -87,6 +87,7 @@ def test_its_weights_are_in_the_dtype_and_its_recurrence_is_not(
     case = found["cases"][f"{name}, {dtype}"]
     assert case["others"] == [f"torch.{dtype}"]
     assert case["recurrence"] == ["torch.float32"]
+    assert case["rounded_once"]
 
 
 @pytest.mark.parametrize(("name", "dtype"), CASES)
