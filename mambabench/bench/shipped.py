@@ -21,13 +21,12 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from mambabench.bench.backends import sdpa_backends
 from mambabench.bench.decoders import Choose, drawn, greedy
 from mambabench.bench.failures import UnsupportedError
 from mambabench.models.kernel_paths import kernel_path
@@ -41,7 +40,6 @@ _ATTENTION = {"sdpa": "sdpa", "flash": "flash_attention_2", "eager": "eager"}
 _FORGET_WHEN_CHUNKED = frozenset({"mamba", "falcon_mamba"})
 # The host reads positions in every step of these.
 _ROTARY_BY_LENGTH = frozenset({"dynamic", "longrope"})
-_BACKENDS = {0: "math", 1: "flash", 2: "memory-efficient", 3: "cuDNN"}
 
 
 class SteppedDecoder:
@@ -88,6 +86,10 @@ class SteppedDecoder:
         at_once = min(self._chunk or prompt_len_tokens, prompt_len_tokens)
         if why := self._limits.obstacle(batch_size, at_once):
             raise UnsupportedError(why)
+        # What belongs to the last shape is let go first, so that both are never there together.
+        self._kept = self._first = None
+        self.logits = torch.empty(0)
+        self._forget()
         self._longest = prompt_len_tokens + gen_len_tokens
         if self.sampled:
             self._choose = drawn(batch_size)
@@ -146,6 +148,10 @@ class SteppedDecoder:
 
     def _moves(self) -> str:
         """Say why a step cannot be recorded; empty when it can."""
+        raise NotImplementedError
+
+    def _forget(self) -> None:
+        """Let the cache go."""
         raise NotImplementedError
 
     def _allocate(self, batch_size: int) -> None:
@@ -212,6 +218,9 @@ class TransformersDecoder(SteppedDecoder):
 
         make: Any = StaticCache
         return make(config=self._module.config, max_cache_len=n_tokens)
+
+    def _forget(self) -> None:
+        self._cache = None
 
     def _allocate(self, batch_size: int) -> None:
         if self.static:
@@ -288,6 +297,9 @@ class OfficialDecoder(SteppedDecoder):
             return "without flash-attn the host counts the positions of mamba_ssm's attention"
         return ""
 
+    def _forget(self) -> None:
+        self._inference = None
+
     def _allocate(self, batch_size: int) -> None:
         generation = importlib.import_module("mamba_ssm.utils.generation")
         self._inference = generation.InferenceParams(max_seqlen=self._longest, max_batch_size=batch_size)
@@ -359,28 +371,6 @@ def in_place_tensors(cache: Any) -> list[Tensor]:
     """Return all tensors of a static cache that a step changes: those above and the lengths."""
     lengths = [vars(layer).get("cumulative_length") for layer in cache.layers]
     return [*cache_tensors(cache), *(t for t in lengths if isinstance(t, Tensor))]
-
-
-@contextmanager
-def sdpa_backends() -> Iterator[set[str]]:
-    """Note which of torch's backends its attention chooses for the calls within."""
-    functional = torch.nn.functional
-    original = functional.scaled_dot_product_attention
-    seen: set[str] = set()
-
-    def noting(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Tensor:
-        known = {k: v for k, v in options.items() if k in ("attn_mask", "dropout_p", "is_causal", "scale")}
-        chosen = torch._fused_sdp_choice(
-            query, key, value, *args, **known, enable_gqa=options.get("enable_gqa", False)
-        )
-        seen.add(_BACKENDS.get(chosen, f"backend {chosen}"))
-        return original(query, key, value, *args, **options)
-
-    functional.scaled_dot_product_attention = noting
-    try:
-        yield seen
-    finally:
-        functional.scaled_dot_product_attention = original
 
 
 def _select_attention(module: Any, attention: str) -> None:
