@@ -71,7 +71,8 @@ def _memory(tensor: Tensor) -> int:
 def record(work: Work) -> Work:
     """Record a function as `mambabench.bench.graphs.cuda_recorder` does."""
     global _tape
-    for _ in range(WARM_CALLS):
+    # A graph does nothing while it is recorded, which is the last of as many calls here.
+    for _ in range(WARM_CALLS - 1):
         work()
     tape: list[Work] = []
     _tape = tape

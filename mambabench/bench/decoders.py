@@ -22,7 +22,7 @@ from mambabench.models.base import SamplingOptions
 
 if TYPE_CHECKING:
     from mambabench.models.base import LoadedModel
-    from mambabench.models.stateful import State, StatefulModel
+    from mambabench.models.stateful import State, StatefulModel, Step
     from mambabench.speed_schema import Arm
 
 SAMPLING = SamplingOptions(do_sample=True, temperature=0.8, top_k=50, top_p=0.95)
@@ -109,6 +109,27 @@ def parameter_bytes(parameters: Any) -> int:
     return sum({t.data_ptr(): t.numel() * t.element_size() for t in parameters}.values())
 
 
+def prefilled(model: StatefulModel, prompts: Tensor, state: State | None, chunk_tokens: int | None) -> Step:
+    """Forward prompts [B, L], all at once or in pieces; the hidden rows [B, d_model] are of the last tokens.
+
+    Args:
+        model: the state-carrying forward.
+        prompts: ids.
+        state: that the rows go on from, which is given up; null for nothing.
+        chunk_tokens: of each sequence at once; null for all.
+    """
+    rows, length = prompts.shape
+    chunk = min(chunk_tokens or length, length)
+    for begin in range(0, length, chunk):
+        part = prompts[:, begin : begin + chunk]
+        width = part.shape[1]
+        ends = torch.arange(1, rows + 1, device=prompts.device) * width - 1
+        read = ends if begin + chunk >= length else ends[:0]
+        step = model.step(part.reshape(-1), [width] * rows, state, read=read, consume=True)
+        state = step.state
+    return step
+
+
 class StatefulDecoder:
     """A model that goes on from states; prompts may be forwarded in pieces, which is exact.
 
@@ -154,24 +175,12 @@ class StatefulDecoder:
 
     def prefill(self, prompts: Tensor) -> Tensor:
         """Forward prompts [B, L] from nothing."""
-        rows, length = prompts.shape
-        chunk = min(self._chunk or length, length)
         self._state = self._kept = None
+        begun = None
         if self.model.state_size.bytes_per_token:
-            self._state = self.model.start(rows).reserve(self._room_tokens)
-        for begin in range(0, length, chunk):
-            part = prompts[:, begin : begin + chunk]
-            width = part.shape[1]
-            ends = torch.arange(1, rows + 1, device=self.device) * width - 1
-            is_last = begin + chunk >= length
-            step = self.model.step(
-                part.reshape(-1),
-                [width] * rows,
-                self._state,
-                read=ends if is_last else ends[:0],
-                consume=True,
-            )
-            self._state = step.state
+            begun = self.model.start(len(prompts)).reserve(self._room_tokens)
+        step = prefilled(self.model, prompts, begun, self._chunk)
+        self._state = step.state
         self._may_overwrite = True
         self.logits = self.model.logits(step.hidden)
         self._first = self._choose(self.logits)
@@ -228,7 +237,7 @@ def build_decoder(
     Raises:
         UnsupportedError: the model cannot be executed so.
     """
-    from mambabench.bench import graphs, shipped
+    from mambabench.bench import graphs, own_graphs, shipped
 
     untyped: Any = model
     module = getattr(untyped, "module", None)
@@ -245,13 +254,14 @@ def build_decoder(
             sampled=arm == "sampled",
             prefill_chunk_tokens=prefill_chunk_tokens,
         )
-    if module is None:
-        raise UnsupportedError(f"{model.record.name} has no shipped code that runs on {model.device.type}")
-    stepped = shipped.stepped(module, model, weights_bytes, attention, prefill_chunk_tokens)
     if arm == "graph":
         if model.device.type != "cuda":
             raise UnsupportedError("CUDA graphs need a CUDA GPU")
-        return graphs.GraphDecoder(stepped, graphs.cuda_recorder(model.device))
+        steps = own_graphs.recordable(model, weights_bytes, attention, prefill_chunk_tokens)
+        return graphs.GraphDecoder(steps, graphs.cuda_recorder(model.device))
+    if module is None:
+        raise UnsupportedError(f"{model.record.name} has no shipped code that runs on {model.device.type}")
+    stepped = shipped.stepped(module, model, weights_bytes, attention, prefill_chunk_tokens)
     if arm == "sampled":
         stepped.sampled = True
     return stepped

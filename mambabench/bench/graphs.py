@@ -1,8 +1,9 @@
 """One CUDA graph a token: a step's launches are recorded once and replayed as a whole.
 
-The steps are those of `mambabench.bench.shipped` over a cache that stays at its addresses, for Mamba and
-Transformers alike. What is recorded reads the ids where it puts the next ones, so that a replay needs
-nothing from the host.
+The steps are those of `mambabench.bench.shipped` or `mambabench.bench.own_graphs`, over a state that stays
+at its addresses, for Mamba and Transformers alike. What is recorded reads the ids where it puts the next
+ones, so that a replay needs nothing from the host. A graph is of one shape: preparing another frees it and
+its state first.
 
     decoder = GraphDecoder(stepped, cuda_recorder(device))
 """
@@ -11,15 +12,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from mambabench.bench.failures import UnsupportedError
-
-if TYPE_CHECKING:
-    from mambabench.bench.shipped import SteppedDecoder
 
 Recorder = Callable[[Callable[[], None]], Callable[[], None]]
 """Records what a function launches and returns a function that launches it again."""
@@ -27,6 +25,55 @@ Recorder = Callable[[Callable[[], None]], Callable[[], None]]
 WARM_CALLS = 2
 """A recorder calls what it records at most so often before."""
 _LONGEST_TRIAL_TOKENS = 16
+
+
+class Recordable(Protocol):
+    """What a graph repeats: a model's steps over a state that stays where it is, and its prefill as it is."""
+
+    device: torch.device
+    vocab_size: int
+    weights_bytes: int
+    implementation: str
+    kernel_path: str
+    logits: Tensor
+    """Of the last position, [B, V], as the last forward left them."""
+
+    def make_static(self) -> None:
+        """Keep the state at its addresses from now on.
+
+        Raises:
+            UnsupportedError: a step depends on what a graph does not repeat.
+        """
+        ...
+
+    def prepare(self, *, batch_size: int, prompt_len_tokens: int, gen_len_tokens: int) -> None:
+        """Let go of what belongs to the last shape, then allocate for this one."""
+        ...
+
+    def prefill(self, prompts: Tensor) -> Tensor:
+        """Forget what was before, forward prompts [B, L] and return the first ids [B]."""
+        ...
+
+    def step_in_place(self, ids: Tensor) -> None:
+        """Forward one id of each sequence and put the next ones in its place."""
+        ...
+
+    def keep(self) -> None:
+        """Remember the state after a prefill."""
+        ...
+
+    def rewind(self) -> Tensor:
+        """Go back to the state that was kept and return the first ids [B]."""
+        ...
+
+    def state_bytes(self) -> int:
+        """Return the bytes of the state, with the room for tokens to come."""
+        ...
+
+    @property
+    def state_tokens(self) -> int:
+        """Tokens of each sequence that the state has room for."""
+        ...
 
 
 def cuda_recorder(device: torch.device, cuda: Any = None) -> Recorder:
@@ -73,7 +120,7 @@ class GraphDecoder:
         UnsupportedError: the inner one's steps cannot be recorded.
     """
 
-    def __init__(self, inner: SteppedDecoder, record: Recorder) -> None:
+    def __init__(self, inner: Recordable, record: Recorder) -> None:
         inner.make_static()
         self._inner, self._record = inner, record
         self.device, self.vocab_size = inner.device, inner.vocab_size
@@ -91,17 +138,19 @@ class GraphDecoder:
         return f"{self._inner.kernel_path}, CUDA graph"
 
     def prepare(self, *, batch_size: int, prompt_len_tokens: int, gen_len_tokens: int) -> None:
-        """Allocate the cache and record a step, if there will be any."""
+        """Allocate the state and record a step, if there will be any."""
+        # The last graph holds memory of its own, and the state that it writes to is of another shape.
+        self._replay = _nothing
+        self.logits = self._recorded = self._ids = torch.empty(0)
         self._inner.prepare(
             batch_size=batch_size, prompt_len_tokens=prompt_len_tokens, gen_len_tokens=gen_len_tokens
         )
-        # The trial's steps must not write past the end of the cache.
+        # The trial's steps must not write past the end of keys and values.
         room = max(prompt_len_tokens + gen_len_tokens - WARM_CALLS, 1)
         length = min(prompt_len_tokens, _LONGEST_TRIAL_TOKENS, room)
         trial = torch.ones(batch_size, length, dtype=torch.int64, device=self.device)
         self._ids = self._inner.prefill(trial).clone()
         if gen_len_tokens == 1:
-            self._replay = _nothing
             return
         began_s = time.perf_counter()
         with torch.inference_mode():
@@ -124,7 +173,7 @@ class GraphDecoder:
         return self._ids
 
     def keep(self) -> None:
-        """Copy the cache."""
+        """Copy the state."""
         self._inner.keep()
 
     def rewind(self) -> Tensor:
@@ -134,12 +183,12 @@ class GraphDecoder:
         return self._ids
 
     def state_bytes(self) -> int:
-        """Walk the cache's tensors, spare room included."""
+        """Walk the state's tensors, spare room included."""
         return self._inner.state_bytes()
 
     @property
     def state_tokens(self) -> int:
-        """Tokens of each sequence that the cache has room for."""
+        """Tokens of each sequence that the state has room for."""
         return self._inner.state_tokens
 
     def _step_in_place(self) -> None:

@@ -4,7 +4,7 @@ Not a test by itself: `test_official_arms.py` starts it in a process of its own,
 CUDA functions must be in place before `mamba_ssm` is imported. Prints what it found as a JSON object for each
 directory, in one list.
 
-    PYTHONPATH=tests/models python official_arms_on_cpu.py CHECKPOINT_DIRECTORY...
+    PYTHONPATH=tests/models:tests python official_arms_on_cpu.py CHECKPOINT_DIRECTORY...
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import hybrids_on_cpu
 import torch
 import torch.nn.functional as F
+from graph_on_tape import record, taped_kernels
 
 ROWS, PROMPT, NEW = 2, 9, 7
 
@@ -41,15 +42,6 @@ def attend_with_cache(
         q.transpose(1, 2), keys, values, attn_mask=seen[:, None, None], scale=softmax_scale
     )
     return out.transpose(1, 2)
-
-
-def calls_again(work: Callable[[], None]) -> Callable[[], None]:
-    """Record by keeping the function, warmed up as a graph's recorder does."""
-    from mambabench.bench.graphs import WARM_CALLS
-
-    for _ in range(WARM_CALLS):
-        work()
-    return work
 
 
 def continued(decoder: Any, ids: torch.Tensor) -> list[list[int]]:
@@ -122,6 +114,7 @@ def decode(directory: str) -> dict[str, Any]:
     from mambabench.bench.agreement import disagreement
     from mambabench.bench.decoders import build_decoder
     from mambabench.bench.graphs import GraphDecoder
+    from mambabench.bench.own_graphs import recordable
     from mambabench.bench.shipped import stepped
 
     ours, theirs = both_libraries(directory)
@@ -134,18 +127,31 @@ def decode(directory: str) -> dict[str, Any]:
         return build_decoder(theirs, arm="shipped", attention=attention)
 
     mha.flash_attn_with_kvcache = None
-    without_flash = refusal(lambda: GraphDecoder(official_arm(), calls_again))
+    without_flash = refusal(lambda: GraphDecoder(official_arm(), record))
+    instead = recordable(theirs, 0, attention, None)
+    own = GraphDecoder(instead, record)
+    own.prepare(**shape)
+    in_place = continued(own, own.prefill(prompts))
+    off = disagreement(own, theirs, forced, prompt_len_tokens=24)
     mha.flash_attn_with_kvcache = attend_with_cache
     eager = build_decoder(ours, arm="eager", attention=attention)
     eager.prepare(**shape)
     found: dict[str, Any] = {
         "want": continued(eager, eager.prefill(prompts)),
         "without_flash": without_flash,
+        "instead": {
+            "implementation": own.implementation,
+            "kernel_path": own.kernel_path,
+            "ids": in_place,
+            "disagreement": off,
+        },
+        "recorded": recordable(theirs, 0, attention, None).implementation,
+        "recorded_in_chunks": recordable(theirs, 0, attention, 4).implementation,
         "in_chunks": refusal(lambda: stepped(theirs.module, theirs, 0, attention, 4)),
     }
     for name in ("shipped", "graph"):
         inner = official_arm()
-        decoder = inner if name == "shipped" else GraphDecoder(inner, calls_again)
+        decoder = inner if name == "shipped" else GraphDecoder(inner, record)
         decoder.prepare(**shape)
         first = continued(decoder, decoder.prefill(prompts))
         addresses = [t.data_ptr() for t in inner.state_tensors()]
@@ -176,7 +182,8 @@ def main(directories: list[str]) -> None:
     from mamba_ssm.modules import mamba2
 
     mamba2.selective_state_update = None
-    print(json.dumps([decode(directory) for directory in directories]))
+    with taped_kernels():
+        print(json.dumps([decode(directory) for directory in directories]))
 
 
 if __name__ == "__main__":

@@ -41,7 +41,8 @@ def of_all(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         directory.mkdir()
         directories.append(build(directory))
     script = Path(__file__).with_name("official_arms_on_cpu.py")
-    found = run_beside(script, *directories, folders=(script.parent.parent / "models",))
+    tests = script.parents[1]
+    found = run_beside(script, *directories, folders=(tests / "models", tests))
     return dict(zip(CHECKPOINTS, found, strict=True))
 
 
@@ -88,3 +89,15 @@ def test_lengths_of_the_plain_loop_are_the_hosts(found: dict[str, Any]) -> None:
 def test_what_cannot_be_is_refused(found: dict[str, Any], family: str) -> None:
     assert ("without flash-attn" in found["without_flash"]) == ("hybrid" in family)
     assert "several tokens on from a state" in found["in_chunks"]
+
+
+def test_our_own_steps_are_recorded_where_theirs_cannot_be(found: dict[str, Any], family: str) -> None:
+    """Without flash-attn, where theirs would be wrong, and in pieces; else theirs are."""
+    theirs, own = "mamba_ssm MambaLMHeadModel", "mambabench HybridSteps over mamba_ssm MambaLMHeadModel"
+    instead = found["instead"]
+    assert instead["implementation"] == (own if "hybrid" in family else theirs)
+    assert ("in steps over a static cache" in instead["kernel_path"]) == ("hybrid" in family)
+    assert instead["ids"] == found["want"]
+    assert instead["disagreement"] < 1e-4
+    assert found["recorded"] == (own if family == "hybrid with windows" else theirs)
+    assert found["recorded_in_chunks"] == own
