@@ -1,5 +1,7 @@
 """Cases for the kernels of a recurrent layer over sequences that lie end to end, on whatever device has them.
 
+Those of mamba_ssm's scans from states have not run on hardware yet.
+
 for case in packed_cases(kernels_for("cpu"), "cpu", "cpu"):
     print(measure(case))
 """
@@ -14,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mambabench.doctor import plain
+from mambabench.doctor.cases_official import DTYPES, PRODUCT_ALLOWED, SCAN_ALLOWED
 from mambabench.doctor.measure import Case
 from mambabench.doctor.plain import Outputs, decays, normal
 from mambabench.kernels.packed import PackedKernels
@@ -40,6 +43,11 @@ _SSDS: Final[tuple[tuple[tuple[int, ...], int, int, int, int, bool], ...]] = (
     ((130, 1, 40), 6, 32, 16, 2, True),
 )
 _NORMS = ((7, 192), (1, 768))
+# Longer than `cuda_choice` calls long; of the two rows the second has seen nothing.
+_LONG_SCAN: Final = ((300, 270), 64, 16, True)
+_LONG_SSD: Final = ((300, 260), (4, 64, 64, 1), True)
+_FEW_ELEMENTS: Final = 16_000
+"""Of a call's largest tensor, so that the first row is cut."""
 
 
 def packed_cases(
@@ -94,6 +102,43 @@ def packed_cases(
         yield case(
             "gate and normalise", f"{tokens} x {size}", *_gate_norm(kernels, device, dtype, tokens, size)
         )
+
+
+def long_row_cases(device: str) -> Iterator[Case]:
+    """Return cases of mamba_ssm's scans from states, under the path "official".
+
+    There are none where mamba_ssm does not load: then its functions' own cases say so.
+
+    Args:
+        device: "cuda:0".
+    """
+    from mambabench.kernels.cuda_choice import ChosenKernels
+    from mambabench.kernels.official import MOST_ELEMENTS, functions
+
+    found = functions()
+    if found is None:
+        return
+    for dtype in DTYPES:
+        for most_elements in (MOST_ELEMENTS, _FEW_ELEMENTS):
+            kernels = ChosenKernels(dtype, found, most_elements=most_elements)
+            cut = "" if most_elements == MOST_ELEMENTS else ", in pieces"
+            name = str(dtype).removeprefix("torch.")
+            lengths, channels, n_states, keeps = _LONG_SCAN
+            shape = _rows(lengths, f"{channels} x {n_states}", keeps) + cut
+            run, by_torch, exact = _scan(kernels, device, dtype, *_LONG_SCAN)
+            yield Case(
+                "official", "selective_scan_fn", shape, name, run, by_torch, exact, allowed=SCAN_ALLOWED
+            )
+            if dtype != torch.bfloat16:
+                # Of these rows our own scan of Mamba-2 is in use.
+                continue
+            lengths, (heads, width, n_states, _), keeps = _LONG_SSD
+            shape = _rows(lengths, f"{heads} heads of {width} x {n_states}", keeps) + cut
+            run, by_torch, exact = _ssd(kernels, device, dtype, *_LONG_SSD)
+            most = PRODUCT_ALLOWED[dtype]
+            yield Case(
+                "official", "mamba_chunk_scan_combined", shape, name, run, by_torch, exact, allowed=most
+            )
 
 
 def _rows(lengths: tuple[int, ...], what: str, keeps: bool) -> str:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from mambabench.doctor.asked import cuda_facts, hub_facts, nvml_facts, torch_facts
@@ -60,8 +60,11 @@ def cases_of(path: str, device: str) -> Iterator[Case]:
     if path == "triton":
         return _triton_cases(device)
     from mambabench.doctor.cases_official import flash_cases, official_cases
+    from mambabench.doctor.cases_packed import long_row_cases
 
-    return official_cases(device) if path == "official" else flash_cases(device)
+    if path == "flash":
+        return flash_cases(device)
+    return chain(official_cases(device), long_row_cases(device))
 
 
 def _triton_cases(device: str) -> Iterator[Case]:

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from official_functions import chunk_scan, selective_scan
 from triton_oracle import LOG2_E, Shape, check_scan, check_ssd
 
-from mambabench.doctor import plain
+from mambabench.doctor import cases_packed, plain
+from mambabench.doctor.cases_packed import long_row_cases
+from mambabench.doctor.measure import measure
 from mambabench.kernels import cuda, cuda_choice, device_rows, official_calls
 from mambabench.kernels.cuda_choice import ChosenKernels
 from mambabench.kernels.official import Functions
@@ -248,6 +250,36 @@ def test_states_that_take_many_tokens_make_only_longer_rows_long(monkeypatch: py
     run(counted.kernels, "scan", given, None, None)
     # Four states take twelve tokens, and only the last row has more.
     assert counted.calls == [(1, 32)]
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_the_doctor_tells_a_scan_that_forgets_its_state(
+    is_right: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_states(u: torch.Tensor, *rest: Any, **options: Any) -> Any:
+        return selective_scan(torch.where(rest[0] < -30, 0.0, u), *rest, **options)
+
+    def forgetting(*args: Any, **options: Any) -> Any:
+        return chunk_scan(*args, **options | {"initial_states": None})
+
+    found = Functions(selective_scan, chunk_scan) if is_right else Functions(without_states, forgetting)
+    monkeypatch.setattr("mambabench.kernels.official.functions", lambda: found)
+    # Short here: the interpreter is slow.
+    monkeypatch.setattr(cases_packed, "_LONG_SCAN", ((20, 17), 40, 16, True))
+    monkeypatch.setattr(cases_packed, "_LONG_SSD", ((20, 17), (2, 8, 8, 1), True))
+    monkeypatch.setattr(cases_packed, "_FEW_ELEMENTS", 3_000)
+    if not is_right:
+        monkeypatch.setattr(cases_packed, "DTYPES", (torch.bfloat16,))
+    findings = [measure(case) for case in long_row_cases("cpu")]
+    assert not is_right or [(f.kernel, f.dtype) for f in findings] == [
+        *[("selective_scan_fn", "float32")] * 2,
+        *[("selective_scan_fn", "float16")] * 2,
+        *[("selective_scan_fn", "bfloat16"), ("mamba_chunk_scan_combined", "bfloat16")] * 2,
+    ]
+    for finding in findings:
+        assert finding.passed == is_right, finding
+        # So near that no allowance is needed.
+        assert not is_right or (finding.ratio or 0) < 4, finding
 
 
 def test_a_smallest_step_is_never_padded_with() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from mamba_ssm_code import needs_mamba_ssm, run_beside
 
 from mambabench.kernels import cuda, official
 from mambabench.kernels.cuda_choice import ChosenKernels
@@ -57,3 +59,10 @@ def test_an_extension_that_does_not_load_is_as_if_absent(
     monkeypatch.setitem(sys.modules, next(iter(MODULES)), None)
     assert official.functions() is None
     assert kernels_for("cuda").name == "mambabench Triton scan"
+
+
+@needs_mamba_ssm
+def test_mamba_ssms_own_code_for_mamba2_goes_on_from_states() -> None:
+    errors = run_beside(Path(__file__).with_name("official_ssd_on_cpu.py"))
+    assert len(errors) == 3
+    assert max(errors) <= 1
