@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from gpu import drive
 from gpu.compare_samples import compare
+from gpu.sample_errors import errors
 
 from mambabench.kernels.packed import CpuKernels
 
@@ -57,19 +58,53 @@ def test_long_sums_may_differ_by_a_float_step() -> None:
     assert not compare(ours, [sample(0, [[-22000.03]])]).agrees
 
 
+def scored(*answers: list[tuple[float, bool]]) -> dict[str, list[dict[str, Any]]]:
+    return {"task": [{"doc_id": i, "filter": "none", "resps": row} for i, row in enumerate(answers)]}
+
+
+def test_errors_are_held_against_those_of_the_other_program() -> None:
+    exact = scored([(-1.0, True), (-2.0, False)], [(-3.0, False), (-4.0, False)])
+    theirs = scored([(-1.1, True), (-2.1, False)], [(-3.1, False), (-3.9, False)])
+    ours = scored([(-1.14, True), (-1.86, False)], [(-3.14, False), (-4.14, True)])
+    found = errors(ours=ours, theirs=theirs, exact=exact)
+    assert found["agrees"]
+    assert found["their_rms_error_nats"] == pytest.approx(0.1)
+    assert found["our_rms_error_nats"] == pytest.approx(0.14)
+    assert found["largest_difference_nats"] == pytest.approx(0.24)
+    # Beyond twice their largest error lie -1.86 and -2.1, -4.14 and -3.9.
+    assert (found["n_log_likelihoods"], found["n_beyond"], found["n_other_greedy"]) == (4, 2, 1)
+    assert found["same_choice_share"] == 1.0
+    worse = scored([(-1.2, True), (-1.8, False)], [(-3.2, False), (-4.2, False)])
+    assert not errors(ours=worse, theirs=theirs, exact=exact)["agrees"]
+    other = scored([(-2.1, True), (-1.1, False)], [(-3.1, False), (-3.9, False)])
+    assert errors(ours=other, theirs=theirs, exact=exact)["n_other_choice"] == 1
+
+
+def test_a_part_held_against_float32_is_enough_but_no_document_may_lack() -> None:
+    exact = scored([(-1.0, True)])
+    both = scored([(-1.0, True)], [(-2.0, False)])
+    found = errors(ours=both, theirs=both, exact=exact)
+    assert (found["agrees"], found["n_documents"], found["n_held_against_float32"]) == (True, 2, 1)
+    assert not errors(ours=exact, theirs=both, exact=exact)["agrees"]
+    assert not errors(ours=scored([(float("nan"), True)]), theirs=exact, exact=exact)["agrees"]
+    # Sums of other order in float32 differ as well, and lm-eval's error in float32 is zero.
+    near = scored([(-1.0005, True)])
+    assert errors(ours=near, theirs=exact, exact=exact)["agrees"]
+    assert not errors(ours=scored([(-1.002, True)]), theirs=exact, exact=exact)["agrees"]
+
+
 @pytest.mark.slow
 def test_the_parity_check_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # One device against itself says nothing of parity, but that commands, stores and records still fit.
-    from gpu import checks
+    from gpu import check_parity, checks
     from tasks.rows import write_rows
 
-    monkeypatch.setattr(checks, "DEVICES", ("cpu", "cpu"))
     monkeypatch.setenv("PYTHONPATH", str(RUN_SH.parent.parent))
     checkpoint = checks.write_checkpoint(tmp_path / "checkpoint")
     figures = checks.Figures(tmp_path / "found.json")
-    given = argparse.Namespace(work=tmp_path, limit=3)
+    given = argparse.Namespace(check="parity", work=tmp_path, limit=3, rehearse=True)
     arguments = ["--task", "piqa", "--data-dir", str(write_rows(tmp_path / "data", n=3))]
-    checks._compare_devices(figures, given, [str(checkpoint)], arguments)
+    check_parity._compare_devices(figures, given, [str(checkpoint)], arguments)
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["agree"] is True
     assert found["checkpoint on piqa"]["n_samples"] == 3

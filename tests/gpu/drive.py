@@ -2,130 +2,74 @@
 
 Standard library only: it starts on a machine that has nothing but torch. What is found is written as it
 is found: one line a step in `<out>/steps.jsonl`, the step's figures in `<out>/<step>.json`, everything it
-printed in `<out>/<step>.log`. Wheels that were built stay in `<out>/wheels` and are used again.
+printed in `<out>/<step>.log`, runs in `<out>/runs/<step>`, and after every step all of it in brief in
+`<out>/SUMMARY.md`. Wheels that were built stay in `<out>/wheels` and are used again; copied into the folder
+of `--wheels`, they are used by other runs.
 
-Exit codes: 0 all chosen steps passed; 2 wrong usage; 3 a step failed; 4 an input is missing.
+Exit codes: 0 all chosen steps passed or had nothing to do; 2 wrong usage; 3 a step failed, or its time was
+up; 4 an input is missing.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import one_architecture
 import step_packages
-from step_packages import NEVER_INSTALLED, PACKAGES, build, find, install, install_built, unpack
-from step_running import HERE, Run, Step, StepError
-from step_sweeps import COMMANDS, SWEEPS
+import summary
+from plan import GROUPS, LOAN_S, STEPS
+from step_packages import NEVER_INSTALLED, PACKAGES, build, find, unpack
+from step_running import Run, Skipped, Step, StepError
+from step_sweeps import COMMANDS, command_of
 
-DOCTORED = ("official", "triton")
-"""Paths of the card that must be usable."""
+__all__ = ["COMMANDS", "STEPS", "Run", "Step", "StepError", "build", "main"]
 
-
-def check_environment(run: Run, step: Step) -> dict[str, Any]:
-    """Find the card, torch and nvcc."""
-    found = run.check(step)
-    run.capability = run.capability or found["capability"]
-    return found
+DEADLINE = "deadline"
+REHEARSAL = "rehearsal"
 
 
-def check(*arguments: str) -> Callable[[Run, Step], dict[str, Any]]:
-    """Return a step that `checks.py` does."""
+def perform(run: Run, step: Step, failed: set[str], left_s: float | None = None) -> dict[str, Any]:
+    """Do one step and return its record, whatever happens in it.
 
-    def act(run: Run, step: Step) -> dict[str, Any]:
-        more = [str(run.data)] if run.data and "--data" in arguments else []
-        work = ["--work", str(run.out), "--limit", str(run.limit)]
-        return run.check(step, *arguments, *more, *work)
-
-    return act
-
-
-def run_doctor(run: Run, step: Step) -> dict[str, Any]:
-    """Let the doctor hold every kernel of the card against float64, and say what it found.
-
-    Raises:
-        StepError: a path of the card is not usable, or a kernel is wrong.
+    Args:
+        run: where things are.
+        step: what to do.
+        failed: names of the steps that did not pass.
+        left_s: until the deadline; null for none.
     """
-    paths = [part for name in DOCTORED for part in ("--path", name)]
-    try:
-        run.call(step, [sys.executable, "-m", "mambabench", "doctor", *paths, "--json"])
-    except StepError as error:
-        said = _diagnosis(run, step)
-        if not said:
-            raise
-        run.figures = said
-        wrong = [f"{p['path']}: {p['reason']}" for p in said["paths"] if p["asked"] and not p["usable"]]
-        raise StepError("; ".join([str(error).partition(":")[0], *wrong])) from error
-    return _diagnosis(run, step)
-
-
-def _diagnosis(run: Run, step: Step) -> dict[str, Any]:
-    """Return the document in a step's log, which progress may stand before; empty if there is none."""
-    text = (run.out / f"{step.name}.log").read_text(encoding="utf-8", errors="replace")
-    begin = text.find("\n{")
-    if begin < 0:
-        return {}
-    found: dict[str, Any] = json.JSONDecoder().raw_decode(text, begin + 1)[0]
-    return found
-
-
-def run_pytest(run: Run, step: Step) -> dict[str, Any]:
-    """Run the tests that are marked `gpu`."""
-    # Not the project's own options: they name plugins that the machine may not have.
-    options = ["-o", "addopts=", "-o", "timeout=", "-W", "default", "--import-mode=importlib", "-rs"]
-    run.call(step, [sys.executable, "-m", "pytest", "-m", "gpu", *options, str(HERE)])
-    lines = (run.out / f"{step.name}.log").read_text(encoding="utf-8").splitlines()
-    return {"summary": next((line for line in reversed(lines) if line.strip()), "")}
-
-
-STEPS = (
-    Step("environment", 120, "the card, torch, nvcc, processor and memory", check_environment),
-    Step("install", 300, "install the wheels into --out/site, without an index", install),
-    Step(
-        "build_causal_conv1d", 1200, "build causal-conv1d for this card", build("causal_conv1d"),
-        ("environment",),
-    ),
-    Step("build_mamba_ssm", 2400, "build mamba-ssm for this card", build("mamba_ssm"), ("environment",)),
-    Step("install_built", 120, "install what was built", install_built),
-    Step("kernels", 180, "compiled scan and convolution against float64", check(), ("install_built",)),
-    Step(
-        "official", 300, "a mamba_ssm checkpoint in the official CUDA model against the CPU", check(),
-        ("install_built",),
-    ),
-    Step("doctor", 300, "every kernel of the card against float64, by the doctor", run_doctor),
-    Step("pytest", 600, "the tests marked gpu", run_pytest),
-    *SWEEPS,
-    Step("parity", 900, "mambabench zeroshot: CUDA against CPU, every sample of the smoke suite", check()),
-    Step("parity_data", 900, "the same on real tasks (--data)", check("--data")),
-    Step("decode", 300, "time decoding of a 130M-parameter model", check(), ("install_built",)),
-)  # fmt: skip
-
-
-def perform(run: Run, step: Step, failed: set[str]) -> dict[str, Any]:
-    """Do one step and return its record, whatever happens in it."""
+    if left_s is not None and left_s < step.limit_s:
+        step = dataclasses.replace(step, limit_s=int(max(0, left_s)))
     record: dict[str, Any] = {"step": step.name, "limit_s": step.limit_s}
     began_s = time.perf_counter()
     run.figures = {}
+    run.step_ends_at_s = time.monotonic() + step.limit_s
     (run.out / f"{step.name}.log").unlink(missing_ok=True)
     missing = [need for need in step.needs if need in failed]
     if missing:
         record |= {"status": "skipped", "why": f"{missing[0]} did not pass"}
-    elif step.name == "parity_data" and run.data is None:
-        record |= {"status": "skipped", "why": "no --data"}
+    elif run.rehearse and not step.rehearsed:
+        record |= {"status": "skipped", "why": REHEARSAL}
+    elif left_s is not None and left_s < step.least_s:
+        record |= {"status": "skipped", "why": DEADLINE}
     else:
         try:
             record |= {"status": "ok", "found": step.act(run, step)}
+        except Skipped as reason:
+            record |= {"status": "skipped", "why": str(reason)}
         except Exception as error:
-            reason = str(error) if isinstance(error, StepError) else f"{type(error).__name__}: {error}"
-            record |= {"status": "failed", "why": reason, "found": run.figures}
+            reason_why = str(error) if isinstance(error, StepError) else f"{type(error).__name__}: {error}"
+            record |= {"status": "failed", "why": reason_why, "found": run.figures}
     record["wall_s"] = round(time.perf_counter() - began_s, 2)
+    if run.rehearse:
+        record["rehearsed"] = True
     (run.out / f"{step.name}.json").write_text(json.dumps(record, indent=1) + "\n")
     with (run.out / "steps.jsonl").open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(record) + "\n")
@@ -134,69 +78,134 @@ def perform(run: Run, step: Step, failed: set[str]) -> dict[str, Any]:
     return record
 
 
+def stands_in_the_way(record: dict[str, Any]) -> bool:
+    """Return whether steps that need this one cannot be done: it failed, or time or another was short."""
+    return record["status"] == "failed" or (
+        record["status"] == "skipped" and (record["why"] == DEADLINE or "did not pass" in record["why"])
+    )
+
+
+def passed_before(run: Run, step: Step) -> bool:
+    """Return whether an earlier call has done a step, so that it need not be done again."""
+    earlier = run.out / f"{step.name}.json"
+    if step.again or not earlier.exists():
+        return False
+    record = json.loads(earlier.read_text())
+    return bool(record["status"] == "ok" and bool(record.get("rehearsed")) == run.rehearse)
+
+
 def dry_run(run: Run, chosen: list[Step]) -> int:
     """Print the plan, look at the inputs, and patch copies of the setup.py files; touches no GPU."""
     run.out.mkdir(parents=True, exist_ok=True)
     problems = []
-    wheels = [p for p in run.wheels.glob("*.whl") if not p.name.startswith(NEVER_INSTALLED)]
-    print(f"wheels to install: {len(wheels)}; compilers at once: {step_packages.max_jobs()}")
-    for package in PACKAGES:
-        if wheel := find(run.wheels, package, ".whl"):
-            print(f"{package}: installs {wheel.name}")
-            continue
-        try:
-            source, what = unpack(run, package, run.out / "dry-run")
-            print(f"{package}: builds {source.name}; setup.py: {what}")
-        except (StepError, ValueError) as error:
-            problems.append(str(error))
+    if not run.rehearse:
+        wheels = [p for p in run.wheels.glob("*.whl") if not p.name.startswith(NEVER_INSTALLED)]
+        print(f"wheels to install: {len(wheels)}; compilers at once: {step_packages.max_jobs()}")
+        for package in PACKAGES:
+            if wheel := find(run.wheels, package, ".whl"):
+                print(f"{package}: installs {wheel.name}")
+                continue
+            try:
+                source, what = unpack(run, package, run.out / "dry-run")
+                print(f"{package}: builds {source.name}; setup.py: {what}")
+            except (StepError, ValueError) as error:
+                problems.append(str(error))
     for step in chosen:
-        skipped = " (skipped: no --data)" if step.name == "parity_data" and run.data is None else ""
+        skipped = " (skipped: no --data)" if "--data" in step.what and run.data is None else ""
+        skipped = f" (skipped: {REHEARSAL})" if run.rehearse and not step.rehearsed else skipped
         print(f"{step.name:20} at most {step.limit_s:5} s  {step.what}{skipped}")
         if step.name in COMMANDS:
-            print(f"{'':20} mambabench {' '.join(COMMANDS[step.name])}")
+            print(f"{'':20} mambabench {' '.join(command_of(step.name, rehearse=run.rehearse, out=run.out))}")
+    print(f"all of it {sum(step.limit_s for step in chosen)} s at most")
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return 4 if problems else 0
 
 
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    names = ", ".join(step.name for step in STEPS)
+    groups = "\n".join(
+        f"  {name:9} {sum(limits.values())} s: {', '.join(limits)}" for name, limits in GROUPS.items()
+    )
+    made = argparse.ArgumentParser(
+        prog="run.sh",
+        description=__doc__.splitlines()[0],
+        epilog=f"steps: {names}\n\ngroups, each for one command of at most {LOAN_S} s on a lent machine:\n"
+        f"{groups}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--wheels", type=Path, help="folder of wheels and sdists")
+    made.add_argument("--out", type=Path, required=True, help="folder for what is found and built")
+    made.add_argument("--data", type=Path, help="folder of task data, as for `zeroshot --data-dir`")
+    made.add_argument("--tokenizer", type=Path, help="GPT-NeoX's; by default the one in --data")
+    made.add_argument("--checkpoint", type=Path, help="mamba-1.4b as published, instead of random weights")
+    made.add_argument("--limit", type=int, default=50, help="documents per task of the parity steps")
+    made.add_argument("--documents", type=int, help="documents per task of the engines; by default what fits")
+    made.add_argument("--steps", help="some of the steps below, by default all")
+    made.add_argument("--group", choices=list(GROUPS), help="a group of steps with its own limits")
+    made.add_argument(
+        "--deadline", type=float, metavar="SECONDS",
+        help=f"begin no step that cannot end by then; {LOAN_S} with --group",
+    )  # fmt: skip
+    made.add_argument("--continue", dest="goes_on", action="store_true", help="leave out what passed before")
+    made.add_argument("--capability", help="compute capability to build for, instead of the card's own")
+    made.add_argument("--rehearse", action="store_true", help="everything on the CPU with tiny models")
+    made.add_argument("--dry-run", action="store_true", help="print the plan and check the inputs")
+    return made
+
+
+def choose(options: argparse.Namespace, used: argparse.ArgumentParser) -> list[Step]:
+    """Return the steps asked for, in their order, with the limits of their group."""
+    if options.group and options.steps:
+        used.error("--group and --steps exclude each other")
+    if options.group:
+        limits = GROUPS[options.group]
+        return [dataclasses.replace(s, limit_s=limits[s.name]) for s in STEPS if s.name in limits]
+    names = [step.name for step in STEPS]
+    asked = names if options.steps is None else options.steps.split(",")
+    if unknown := sorted(set(asked) - set(names)):
+        used.error(f"unknown steps: {', '.join(unknown)}")
+    return [step for step in STEPS if step.name in asked]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and run the steps."""
-    names = [step.name for step in STEPS]
-    parser = argparse.ArgumentParser(prog="run.sh", description=__doc__.splitlines()[0])
-    parser.add_argument("--wheels", type=Path, required=True, help="folder of wheels and sdists")
-    parser.add_argument("--out", type=Path, required=True, help="folder for what is found and built")
-    parser.add_argument("--data", type=Path, help="folder of task data, as for `zeroshot --data-dir`")
-    parser.add_argument("--limit", type=int, default=50, help="documents per task of the parity steps")
-    parser.add_argument("--steps", default=",".join(names), help=f"some of: {', '.join(names)}")
-    parser.add_argument("--capability", help="compute capability to build for, instead of the card's own")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and check the inputs")
-    options = parser.parse_args(arguments)
-    unknown = sorted(set(options.steps.split(",")) - set(names))
-    if unknown:
-        parser.error(f"unknown steps: {', '.join(unknown)}")
+    began_s = time.monotonic()
+    used = parser()
+    options = used.parse_args(arguments)
+    chosen = choose(options, used)
+    if options.wheels is None and not options.rehearse:
+        used.error("--wheels is needed, but with --rehearse")
     if options.capability:
         try:
             one_architecture.parse_capability(options.capability)
         except ValueError as error:
-            parser.error(str(error))
-    for folder in (options.wheels, options.data):
+            used.error(str(error))
+    for folder in (options.wheels, options.data, options.tokenizer, options.checkpoint):
         if folder is not None and not folder.is_dir():
             print(f"error: {folder} is not a directory", file=sys.stderr)
             return 4
-    chosen = [step for step in STEPS if step.name in options.steps.split(",")]
     run = Run(options)
     if options.dry_run:
         return dry_run(run, chosen)
+    deadline_s = options.deadline or (LOAN_S if options.group else None)
     run.out.mkdir(parents=True, exist_ok=True)
+    run.note_places()
     failed: set[str] = set()
     for step in chosen:
+        if options.goes_on and passed_before(run, step):
+            print(f"{step.name}: passed before", flush=True)
+            continue
         print(f"{step.name} ...", flush=True)
-        record = perform(run, step, failed)
-        if record["status"] != "ok":
+        left_s = None if deadline_s is None else deadline_s - (time.monotonic() - began_s)
+        record = perform(run, step, failed, left_s)
+        if stands_in_the_way(record):
             failed.add(step.name)
-        print(f"  {record['status']} {record['wall_s']} s {record.get('why', '')}", flush=True)
-    harmless = {"parity_data"} if run.data is None else set()
-    return 3 if failed - harmless else 0
+        why = f"{record['why']} " if "why" in record else ""
+        print(f"  {record['status']} {why}{record['wall_s']} s", flush=True)
+        summary.write(run.out)
+    return 3 if failed else 0
 
 
 if __name__ == "__main__":
