@@ -119,7 +119,7 @@ class TritonKernels:
         old, new = (_pointers(rows, layout, shape, x.device) for rows in (before, after))
         y = x.new_empty(tokens, channels)
         source = x, x.shape[1], column
-        with _on(x):
+        with current(x):
             if tokens:
                 self._math.conv_silu[(-(-tokens // 4), -(-channels // 256))](
                     *source, weight, bias, layout.starts, layout.row_of, old, y, tokens, channels,
@@ -129,7 +129,7 @@ class TritonKernels:
                 # Only now: a row's new window may lie where its old one does.
                 self._math.windows[(layout.rows, -(-channels // 256))](
                     *source, layout.starts, old, new, channels, past=taps - 1,
-                    remembers=old is not None, block_past=_power(taps - 1), block_channels=256,
+                    remembers=old is not None, block_past=power_of_two(taps - 1), block_channels=256,
                 )  # fmt: skip
         return y
 
@@ -171,8 +171,8 @@ class TritonKernels:
             return
         u, dt, dt_bias, A_log2, proj, column, D, xz, z_column = operands
         shape = n_states, channels = tuple(A_log2.shape)
-        block_states = _power(n_states)
-        block = min(_MOST_SCAN_CHANNELS, max(1, _SCAN_NUMBERS // block_states), _power(channels))
+        block_states = power_of_two(n_states)
+        block = min(_MOST_SCAN_CHANNELS, max(1, _SCAN_NUMBERS // block_states), power_of_two(channels))
         blocks = -(-channels // block)
         sizes = {"block_states": block_states, "block_channels": block, "num_warps": 1}
 
@@ -183,7 +183,7 @@ class TritonKernels:
                 is_kept=new is not None, is_read=out is not None, **sizes,
             )  # fmt: skip
 
-        with _on(u):
+        with current(u):
             if not layout.is_cut:
                 old, new = (_pointers(rows, layout, shape, u.device) for rows in (before, after))
                 scan(layout.begins, layout.stops, old, new, None, y)
@@ -212,9 +212,9 @@ class TritonKernels:
             _require(x, residual, (tokens, size))
         y = residual.new_empty(tokens, size, dtype=self.dtype)
         if tokens:
-            with _on(residual):
+            with current(residual):
                 self._math.add_norm[(tokens,)](
-                    residual, x, weight, y, size, eps, adds=x is not None, block=_power(size)
+                    residual, x, weight, y, size, eps, adds=x is not None, block=power_of_two(size)
                 )
         return y
 
@@ -262,8 +262,8 @@ class TritonKernels:
         by_token = layout.longest <= FEW_TOKENS
         # Products of matrices need 16 of everything.
         least = 1 if by_token else 16
-        block_states = max(least, _power(n_states))
-        block = max(least, min(_MOST_WIDTH, _SSD_NUMBERS // block_states, _power(width)))
+        block_states = max(least, power_of_two(n_states))
+        block = max(least, min(_MOST_WIDTH, _SSD_NUMBERS // block_states, power_of_two(width)))
         options: dict[str, Any] = {"block_states": block_states, "block_width": block, "num_warps": 4}
         if not by_token:
             # Products of 32-bit numbers without matrix units need more registers.
@@ -275,7 +275,7 @@ class TritonKernels:
                 "num_stages": 1,
             }
         kernel = self._ssd.tokens if by_token else self._ssd.tiles
-        with _on(xbc):
+        with current(xbc):
             kernel[(layout.rows, heads, -(-width // block))](
                 xbc, xbc.shape[1], heads * width, zxbcdt, zxbcdt.shape[1], dt_column, dt_bias, A_log2, D,
                 float(dt_limit[0]), float(dt_limit[1]), layout.begins, layout.stops, old, new, y,
@@ -304,10 +304,10 @@ class TritonKernels:
             raise ValueError(f"{channels} channels do not divide into {n_groups} groups")
         size = channels // n_groups
         if tokens:
-            with _on(y):
+            with current(y):
                 self._math.gate_norm[(tokens, n_groups)](
                     y, zxbcdt, zxbcdt.shape[1], z_column, weight, size, n_groups, eps,
-                    norms=weight is not None, gate_first=gate_first, block=_power(size),
+                    norms=weight is not None, gate_first=gate_first, block=power_of_two(size),
                 )  # fmt: skip
 
     def _layout(
@@ -334,12 +334,12 @@ def _pointers(
     return rows.pointers(layout.rows, shape, torch.float32, device, sent)
 
 
-def _on(tensor: Tensor) -> AbstractContextManager[Any]:
+def current(tensor: Tensor) -> AbstractContextManager[Any]:
     """Make a tensor's device the current one, where Triton launches."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
-def _power(n: int) -> int:
+def power_of_two(n: int) -> int:
     """Return the smallest power of two that is not smaller."""
     return 1 << max(0, n - 1).bit_length()
 

@@ -21,12 +21,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from mambabench.kernels.cuda import current, power_of_two
 from mambabench.kernels.official_calls import Carried, LongRows, Places
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class OfficialScans:
             blocks = -(-padded // _PAD_BLOCK), -(-channels // _PAD_BLOCK), call.rows
             square = {"block_tokens": _PAD_BLOCK, "block_channels": _PAD_BLOCK}
             sizes = channels, padded, ahead
-            with _on(u):
+            with current(u):
                 self._pad.lay_inputs[blocks](
                     u, dt, xz, xz.shape[1], z_column, dt_bias, call.begins, call.lengths,
                     *((None, None) if old is None else old), *inputs, *sizes, terms=terms,
@@ -124,13 +124,13 @@ class OfficialScans:
                 )  # fmt: skip
                 self._pad.lay_projections[(blocks[0], call.rows)](
                     proj, proj.shape[1], column, call.begins, call.lengths, both, n_states, padded, ahead,
-                    terms=terms, block_tokens=_PAD_BLOCK, block_columns=_power(2 * n_states),
+                    terms=terms, block_tokens=_PAD_BLOCK, block_columns=power_of_two(2 * n_states),
                 )  # fmt: skip
             found, last = self._functions.selective_scan(
                 inputs[0], inputs[1], A, both[:, :n_states], both[:, n_states:], D, z=inputs[2],
                 delta_bias=dt_bias, delta_softplus=True, return_last_state=True,
             )  # fmt: skip
-            with _on(u):
+            with current(u):
                 self._pad.put_back[blocks](found, call.begins, call.lengths, y, *sizes, **square)
             if new is not None:
                 self._move(last[:, None], new, is_kept=True)
@@ -179,19 +179,9 @@ class OfficialScans:
         """Move states between [rows, heads, P, N] and the rows' own memory."""
         rows, heads, width, n_states = batch.shape
         addresses, row_of = places
-        block = min(_PAD_BLOCK, _power(width))
-        with _on(batch):
+        block = min(_PAD_BLOCK, power_of_two(width))
+        with current(batch):
             self._pad.move_states[(rows, heads, -(-width // block))](
                 batch, *batch.stride(), addresses, row_of, width, n_states, is_kept=is_kept,
-                block_states=_power(n_states), block_width=block,
+                block_states=power_of_two(n_states), block_width=block,
             )  # fmt: skip
-
-
-def _on(tensor: Tensor) -> AbstractContextManager[Any]:
-    """Make a tensor's device the current one, where Triton launches."""
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
-
-
-def _power(n: int) -> int:
-    """Return the smallest power of two that is not smaller."""
-    return 1 << max(0, n - 1).bit_length()

@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mambabench.kernels.device_rows import sent
+from mambabench.kernels.device_rows import sent, sent_together
 from mambabench.kernels.segments import Call
 
 if TYPE_CHECKING:
@@ -29,13 +30,20 @@ Places = tuple[Tensor, Tensor]
 
 
 class OnDevice:
-    """A call, and where its rows lie, on the device."""
+    """A call, and where its rows lie, on the device.
 
-    def __init__(self, call: Call, device: torch.device) -> None:
-        self.call, self._device = call, device
+    Args:
+        call: on the host.
+        begins: of the call, on the device.
+        lengths: likewise.
+        row_of: the call's rows, likewise.
+        only: 0 for each row.
+    """
+
+    def __init__(self, call: Call, begins: Tensor, lengths: Tensor, row_of: Tensor, only: Tensor) -> None:
+        self.call, self._device = call, begins.device
         self.rows, self.longest = len(call.rows), call.longest
-        bounds = sent(np.stack([call.begins, call.lengths, call.rows, 0 * call.rows]), device)
-        self.begins, self.lengths, self.row_of, self.only = bounds.unbind(0)
+        self.begins, self.lengths, self.row_of, self.only = begins, lengths, row_of, only
 
     @cached_property
     def is_block(self) -> bool:
@@ -92,9 +100,11 @@ class LongRows:
 
     @classmethod
     def of(cls, calls: Sequence[Call], n_rows: int, device: torch.device) -> LongRows:
-        """Send the calls to a device."""
-        is_cut = not all(call.is_last for call in calls)
-        return cls(tuple(OnDevice(call, device) for call in calls), n_rows, is_cut)
+        """Send the calls to a device, in one copy."""
+        bounds = [(call.begins, call.lengths, call.rows, 0 * call.rows) for call in calls]
+        there = iter(sent_together([array for four in bounds for array in four], device))
+        made = tuple(OnDevice(call, *islice(there, 4)) for call in calls)
+        return cls(made, n_rows, not all(call.is_last for call in calls))
 
 
 class Carried:

@@ -159,6 +159,14 @@ def run(kernels: Any, kind: str, given: list[Any], before: Rows | None, after: R
     return found
 
 
+def test_rows_that_are_not_long_may_be_cut_into_pieces_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (cuda, cuda_choice):
+        monkeypatch.setattr(module, "PIECE_TOKENS", 2)
+    for rows in ([5, 9, 3, 1], [9, 0, 5, 5, 9]):
+        case = Shape(rows, torch.float32, 4)
+        assert check_scan(Counted(case.dtype, 10**6).kernels, case, channels=20, n_states=4) <= 1
+
+
 both_kinds = pytest.mark.parametrize("kind", ["scan", "ssd"])
 
 
