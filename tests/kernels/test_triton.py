@@ -43,7 +43,7 @@ MOST_SHARED_BYTES = 64 << 10
 @pytest.mark.skipif(_is_old(), reason="the interpreter of Triton before 3.7 does not know today's numpy")
 def test_all_kernels_and_models_in_the_interpreter() -> None:
     names = "kernels/triton_interpreted.py", "kernels/official_interpreted.py", "models/triton_models.py"
-    files = [TESTS / name for name in names]
+    files = [TESTS / name for name in (*names, "models/static_on_triton.py")]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *files]
     # Alone, since Triton looks at the variable when a kernel is defined, and every later test would see it.
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
