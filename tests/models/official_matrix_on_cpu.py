@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import hybrids_on_cpu
@@ -59,14 +60,14 @@ def error(got: torch.Tensor, exact: torch.Tensor) -> float:
     return float((got.double() - exact).square().mean().sqrt() / exact.std())
 
 
-def continued(model: Any, ids: torch.Tensor) -> Any:
+def continued(model: Any, ids: torch.Tensor, eos_ids: Sequence[int] = ()) -> Any:
     """Return what it generates, or why it refuses to."""
     from mambabench.errors import UsageError
     from mambabench.models.base import SamplingOptions
 
     try:
         return model.generate(
-            ids, max_new_tokens=NEW, options=SamplingOptions(), eos_ids=[],
+            ids, max_new_tokens=NEW, options=SamplingOptions(), eos_ids=eos_ids,
             stop=lambda row, new_ids: row == 2 and len(new_ids) == 4,
         )  # fmt: skip
     except UsageError as refused:
@@ -111,11 +112,15 @@ def examine(directory: str, dtype: str) -> dict[str, Any]:
         best = by_whole_forwards(model, ids)
         texts = {"best": [*best[:2], best[2][:4]], "ours": continued(model, ids)}
         texts["unguarded"] = unguarded(model, ids)
+        texts["ended"] = continued(model, ids, eos_ids=[best[0][3]])
+    parted = in_parts(model, ids)
     kept = {name.rpartition(".")[2]: str(p.dtype) for name, p in model.module.named_parameters()}
     return {
         "error": error(whole, exact),
         "steps_error": error(model.stateful.logits(steps.hidden).view_as(whole), exact),
-        "last_error": float((model.logits(ids, 5) - whole[:, -5:]).abs().max()),
+        "last_error": error(model.logits(ids, 5), whole[:, -5:].double()),
+        "parted_error": error(parted[0], whole.double()),
+        "parted_text_is_the_same": not texts or parted[1] == texts["ours"],
         "shape": list(model.logits(ids, 5).shape),
         "recurrence": sorted({kept[name] for name in FP32_NAMES & set(kept)}),
         "others": sorted({dtype for name, dtype in kept.items() if name not in FP32_NAMES}),
@@ -127,6 +132,16 @@ def examine(directory: str, dtype: str) -> dict[str, Any]:
         "certificate": measure(model).model_dump(mode="json"),
         "implementation": model.record.implementation,
     }
+
+
+def in_parts(model: Any, ids: torch.Tensor) -> tuple[torch.Tensor, Any]:
+    """Return logits and texts where no more than two rows may be forwarded at once."""
+    from mambabench.models.launch_limits import Bound, LaunchLimits
+
+    before, model.limits = model.limits, LaunchLimits((Bound("a test's tensor", 1, 1, 2 * LENGTH),))
+    found = model.logits(ids, LENGTH), continued(model, ids)
+    model.limits = before
+    return found
 
 
 def transformers_on_cpu(directory: str) -> str:

@@ -33,6 +33,15 @@ CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
     "mamba2 of transformers": tiny_mamba2,
     "mamba2": lambda path: tiny_hybrid(path, mamba_ssm_config(ssm_cfg=_MAMBA2)),
     "codestral of transformers": partial(tiny_mamba2, config=_CODESTRAL),
+    "codestral": lambda path: tiny_hybrid(
+        path,
+        mamba_ssm_config(
+            ssm_cfg={**_MAMBA2, "ngroups": 2, "chunk_size": 8}, tie_embeddings=False, residual_in_fp32=False
+        ),
+    ),
+    "limited steps": lambda path: tiny_hybrid(
+        path, mamba_ssm_config(ssm_cfg={**_MAMBA2, "dt_limit": [0.3, 0.9]})
+    ),
     "limited steps of transformers": partial(tiny_mamba2, config={"time_step_limit": (0.3, 0.9)}),
     "odd mamba2": lambda path: tiny_hybrid(path, mamba_ssm_config(ssm_cfg=_ODD, tie_embeddings=False)),
     "ungated mamba2": lambda path: tiny_hybrid(
@@ -44,6 +53,7 @@ CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
 }
 # The stand-in for flash-attn's rotation is there, flash-attn is not.
 REFUSED = {
+    "limited steps": "forgets the limits",
     "limited steps of transformers": "forgets the limits",
     "odd mamba2": "D a channel",
     "hybrid": "wrong window",
@@ -73,10 +83,11 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_its_forward_is_that_of_the_definitions(found: dict[str, Any], name: str, dtype: str) -> None:
     case = found["cases"][f"{name}, {dtype}"]
     assert case["error"] < TOLERANCE[dtype]
-    assert case["last_error"] == pytest.approx(0, abs=30 * TOLERANCE[dtype])
+    assert case["last_error"] < TOLERANCE[dtype]
+    assert case["parted_error"] < TOLERANCE[dtype]
     # Rows of padding are left out.
     assert case["shape"] == [3, 5, 300]
-    assert case["tied"] == (name not in ("codestral of transformers", "odd mamba2"))
+    assert case["tied"] == (name not in ("codestral", "codestral of transformers", "odd mamba2"))
     assert case["implementation"] == "mambabench HybridSteps over mamba_ssm MambaLMHeadModel"
 
 
@@ -111,6 +122,9 @@ def test_it_continues_texts_or_says_why_not(found: dict[str, Any], name: str) ->
         assert ours == best
         assert [len(row) for row in ours] == [9, 9, 4]
         assert max(map(max, ours)) < 300
+        end = best[0][3]
+        assert case["texts"]["ended"] == [row[: row.index(end) + 1] if end in row else row for row in best]
+    assert case["parted_text_is_the_same"]
     # No more is refused than what would be wrong.
     assert (unguarded != best) == (name in REFUSED)
     # Such as recorded graphs, which its own generation keeps there.
