@@ -57,7 +57,7 @@ class SteppedDecoder:
         self.weights_bytes = weights_bytes
         self.implementation, self.kernel_path = "", ""
         self.logits = torch.empty(0)
-        self.static = self.sampled = False
+        self.static = self.sampled = self.goes_on_in_chunks = False
         self._module = module
         self._limits = limits_of(module, self.device)
         self._chunk = chunk_tokens
@@ -85,7 +85,8 @@ class SteppedDecoder:
         """
         at_once = min(self._chunk or prompt_len_tokens, prompt_len_tokens)
         if why := self._limits.obstacle(batch_size, at_once):
-            raise UnsupportedError(why)
+            way_out = "--prefill-chunk forwards fewer at once." if self.goes_on_in_chunks else ""
+            raise UnsupportedError(why, hint=way_out)
         # What belongs to the last shape is let go first, so that both are never there together.
         self._kept = self._first = None
         self.logits = torch.empty(0)
@@ -179,7 +180,8 @@ class TransformersDecoder(SteppedDecoder):
     ) -> None:
         super().__init__(module, model, weights_bytes, chunk_tokens)
         family = str(module.config.model_type)
-        if chunk_tokens is not None and family in _FORGET_WHEN_CHUNKED:
+        self.goes_on_in_chunks = family not in _FORGET_WHEN_CHUNKED
+        if chunk_tokens is not None and not self.goes_on_in_chunks:
             raise UnsupportedError(
                 f"transformers' {type(module).__name__} forgets its state between chunks",
                 hint="Leave --prefill-chunk out for this arm.",

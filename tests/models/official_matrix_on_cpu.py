@@ -1,10 +1,11 @@
 """Load checkpoints into mamba_ssm's own Python code on a CPU, as on a GPU, and hold it against 64 bits.
 
 Not a test by itself: `test_official.py` starts it in a process of its own, because stand-ins for the CUDA
-functions must be in place before `mamba_ssm` and transformers are imported. Reads from its standard input a
-list of objects with a directory and a dtype, and prints what it found for each.
+functions must be in place before `mamba_ssm` and transformers are imported. Reads from its standard input an
+object with "cases", directories and dtypes by name, and "shapes", configurations by name, and prints what it
+found for each.
 
-    python official_matrix_on_cpu.py < cases.json
+    python official_matrix_on_cpu.py < asked.json
 """
 
 from __future__ import annotations
@@ -144,6 +145,18 @@ def in_parts(model: Any, ids: torch.Tensor) -> tuple[torch.Tensor, Any]:
     return found
 
 
+def bounds(config: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Return what bounds a forward of a configuration on CUDA."""
+    from mamba_ssm.models.config_mamba import MambaConfig
+    from mamba_ssm.models.mixer_seq_simple import MambaLMHeadModel
+
+    from mambabench.models.launch_limits import limits_of
+
+    with torch.device("meta"):
+        module = MambaLMHeadModel(MambaConfig(**config))
+    return [dataclasses.astuple(bound) for bound in limits_of(module, torch.device("cuda")).bounds]
+
+
 def transformers_on_cpu(directory: str) -> str:
     """Return whose code computes the scan of a model of transformers, where mamba_ssm can be imported."""
     from mambabench.models.load import check, load
@@ -160,10 +173,13 @@ def main() -> None:
 
     # Its own Python code for a step knows one group of heads only.
     mamba2.selective_state_update = selective_state_update_ref
-    cases = json.load(sys.stdin)
-    found = {name: examine(case["directory"], case["dtype"]) for name, case in cases.items()}
-    plain = next(case["directory"] for case in cases.values())
-    print(json.dumps({"cases": found, "kernel_path": transformers_on_cpu(plain)}))
+    asked = json.load(sys.stdin)
+    found = {
+        "cases": {name: examine(case["directory"], case["dtype"]) for name, case in asked["cases"].items()},
+        "bounds": {name: bounds(config) for name, config in asked["shapes"].items()},
+        "kernel_path": transformers_on_cpu(next(iter(asked["cases"].values()))["directory"]),
+    }
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

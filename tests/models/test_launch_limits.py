@@ -1,4 +1,7 @@
-"""What the CUDA kernels can count: bounds by brute force, published sizes, and batches forwarded in parts."""
+"""What the CUDA kernels can count: bounds by brute force, published sizes, and batches forwarded in parts.
+
+mamba_ssm's own modules are looked at in `test_official.py`.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,9 @@ from typing import Any
 
 import pytest
 import torch
-from builders import N_ROWS, hybrid_config, tiny_mamba, tiny_mamba2
+from builders import N_ROWS, tiny_mamba, tiny_mamba2
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from mamba_ssm_code import needs_mamba_ssm, run_beside
 from torch import nn
 from transformers import JambaConfig, JambaForCausalLM, Mamba2Config, Mamba2ForCausalLM, MambaConfig
 from transformers import MambaForCausalLM as Mamba1
@@ -20,7 +22,6 @@ from transformers import MambaForCausalLM as Mamba1
 from mambabench.bench.failures import UnsupportedError
 from mambabench.bench.shipped import TransformersDecoder
 from mambabench.errors import UsageError
-from mambabench.models import launch_limits
 from mambabench.models.base import SamplingOptions
 from mambabench.models.launch_limits import GRID_BLOCKS, INT32_ELEMENTS, Bound, LaunchLimits, limits_of
 from mambabench.models.load import check, load
@@ -152,28 +153,6 @@ def test_other_devices_and_torch_code_have_none(monkeypatch: pytest.MonkeyPatch)
     assert limits_of(module, CUDA).rows(10**9) is None
 
 
-@needs_mamba_ssm
-def test_mamba_ssms_own_modules() -> None:
-    mamba1 = {"d_model": 2560, "n_layer": 1, "vocab_size": N_ROWS, "ssm_cfg": {}}
-    mamba2 = {**mamba1, "ssm_cfg": {"layer": "Mamba2"}}
-    hybrid = hybrid_config(attn_cfg={**hybrid_config()["attn_cfg"], "rotary_emb_dim": 0, "d_conv": 0})
-    shapes = {"mamba1": mamba1, "mamba2": mamba2, "hybrid": hybrid}
-    found = run_beside(Path(__file__).with_name("official_limits_on_cpu.py"), stdin=shapes)
-    bounds = {name: {what: (piece, n, most) for what, piece, n, most in own} for name, own in found.items()}
-    assert set(bounds["mamba1"].values()) == {
-        (1, 5120, 2**32),
-        (launch_limits.SCAN_CHUNK_TOKENS, 5120 * 16, 2**31),
-        (1, 2560, 2**31),
-    }
-    assert bounds["mamba2"]["ssd_chunk_state.py: in_proj's output"] == (1, 10576, 2**31)
-    assert bounds["mamba2"]["ssd_chunk_state.py: states"] == (256, 80 * 64 * 128, 2**31)
-    assert bounds["mamba2"]["ssd_bmm.py: scores"] == (256, 256 * 256, 2**31)
-    assert bounds["mamba2"]["layer_norm.py: the residual stream"] == (1, 2560, 2**31)
-    # Four heads of 16 columns, each with its keys and values.
-    assert bounds["hybrid"]["attention: its projection"] == (1, 3 * 64, 2**31)
-    assert "ssd_chunk_state.py: states" in bounds["hybrid"]
-
-
 # --- what they are used for -----------------------------------------------------------------------------
 
 
@@ -226,8 +205,9 @@ def test_a_prefill_is_refused_rather_than_parted(model: Any) -> None:
     decoder = TransformersDecoder(model.module, model, 0, "none", None)
     decoder._limits = LOW
     decoder.prepare(batch_size=3, prompt_len_tokens=5, gen_len_tokens=2)
-    with pytest.raises(UnsupportedError, match=r"4 x 5 tokens .* at most 3 rows"):
+    with pytest.raises(UnsupportedError, match=r"4 x 5 tokens .* at most 3 rows") as caught:
         decoder.prepare(batch_size=4, prompt_len_tokens=5, gen_len_tokens=2)
+    assert ("--prefill-chunk" in caught.value.hint) == (model.record.family == "mamba2")
 
 
 def test_a_prefill_in_chunks_counts_one_chunk(tmp_path: Path) -> None:

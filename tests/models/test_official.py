@@ -11,6 +11,8 @@ import pytest
 from builders import hybrid1_config, hybrid_config, mamba_ssm_config, tiny_hybrid, tiny_mamba, tiny_mamba2
 from mamba_ssm_code import needs_mamba_ssm, run_beside
 
+from mambabench.models.launch_limits import SCAN_CHUNK_TOKENS
+
 pytestmark = needs_mamba_ssm
 
 TOLERANCE = {"float32": 2e-6, "float16": 4e-3, "bfloat16": 3e-2}
@@ -66,6 +68,13 @@ CASES = [(name, "float32") for name in CHECKPOINTS] + [
 ]
 
 
+SHAPES: dict[str, dict[str, Any]] = {
+    "mamba-2.8b": mamba_ssm_config(d_model=2560, n_layer=1, ssm_cfg={}),
+    "mamba2-2.7b": mamba_ssm_config(d_model=2560, n_layer=1, ssm_cfg={"layer": "Mamba2"}),
+    "hybrid": hybrid_config(attn_cfg={**_HEADS, "head_dim": 16}),
+}
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return what one process found for all cases."""
@@ -75,7 +84,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         place.mkdir()
         directories[name] = str(build(place))
     cases = {f"{name}, {dtype}": {"directory": directories[name], "dtype": dtype} for name, dtype in CASES}
-    result: dict[str, Any] = run_beside(Path(__file__).with_name("official_matrix_on_cpu.py"), stdin=cases)
+    asked = {"cases": cases, "shapes": SHAPES}
+    result: dict[str, Any] = run_beside(Path(__file__).with_name("official_matrix_on_cpu.py"), stdin=asked)
     return result
 
 
@@ -133,3 +143,23 @@ def test_it_continues_texts_or_says_why_not(found: dict[str, Any], name: str) ->
 
 def test_transformers_stays_off_its_kernels_on_a_cpu(found: dict[str, Any]) -> None:
     assert found["kernel_path"] == "mambabench compiled scan"
+
+
+def test_what_its_kernels_can_count(found: dict[str, Any]) -> None:
+    bounds = {
+        name: {what: (piece, elements, most) for what, piece, elements, most in own}
+        for name, own in found["bounds"].items()
+    }
+    assert set(bounds["mamba-2.8b"].values()) == {
+        (1, 5120, 2**32),
+        (SCAN_CHUNK_TOKENS, 5120 * 16, 2**31),
+        (1, 2560, 2**31),
+    }
+    of_2_7b = bounds["mamba2-2.7b"]
+    assert of_2_7b["ssd_chunk_state.py: in_proj's output"] == (1, 2 * 5120 + 2 * 128 + 80, 2**31)
+    assert of_2_7b["ssd_chunk_state.py: states"] == (256, 80 * 64 * 128, 2**31)
+    assert of_2_7b["ssd_bmm.py: scores"] == (256, 256 * 256, 2**31)
+    assert of_2_7b["layer_norm.py: the residual stream"] == (1, 2560, 2**31)
+    # Four heads of queries and two of keys and values, of 16 columns each.
+    assert bounds["hybrid"]["attention: its projection"] == (1, (4 + 2 * 2) * 16, 2**31)
+    assert "ssd_chunk_state.py: states" in bounds["hybrid"]
