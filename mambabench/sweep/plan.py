@@ -170,10 +170,18 @@ def _rough_s(plan: SpeedPlan, point: PointRecord, sizes: ModelSizes, layout: Sta
 
 
 def _layout(point: PointRecord, sizes: ModelSizes) -> StateLayout:
-    own = point.arm in ("eager", "sampled") and point.attention in ("sdpa", "none")
-    if point.device != "cpu" and "mamba" in sizes.family and importlib.util.find_spec("mamba_ssm"):
+    """Return who holds the state, as far as it shows before anything is loaded."""
+    is_packed = point.attention in ("sdpa", "none")
+    if is_packed and point.arm in ("eager", "sampled"):
+        return layout_for("mambabench", point.dtype)
+    if not sizes.ssm_elements:
+        return layout_for("transformers", point.dtype)
+    # A graph is over our own steps where mamba_ssm's are not there, or not right.
+    own_graph = is_packed and point.arm == "graph"
+    is_official = point.device != "cpu" and importlib.util.find_spec("mamba_ssm") is not None
+    if is_official and not (own_graph and sizes.attention_conv_elements_per_column):
         return layout_for("mamba_ssm", point.dtype)
-    return layout_for("mambabench" if own else "transformers", point.dtype)
+    return layout_for("mambabench" if own_graph else "transformers", point.dtype)
 
 
 def _weights(refs: Sequence[ModelRef], options: SpeedOptions) -> tuple[WeightsKind, list[str]]:
