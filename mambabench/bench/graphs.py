@@ -84,10 +84,13 @@ def cuda_recorder(device: torch.device, cuda: Any = None) -> Recorder:
         cuda: stands in for `torch.cuda`.
     """
     cuda = torch.cuda if cuda is None else cuda
+    stream: Any = None
 
     def record(work: Callable[[], None]) -> Callable[[], None]:
+        nonlocal stream
+        # One for all calls and recordings: libraries keep a workspace for each stream that they have seen.
+        stream = cuda.Stream(device) if stream is None else stream
         # Libraries allocate and tune in their first calls, which must not be recorded.
-        stream = cuda.Stream(device)
         stream.wait_stream(cuda.current_stream(device))
         with cuda.stream(stream):
             for _ in range(WARM_CALLS):
@@ -95,8 +98,7 @@ def cuda_recorder(device: torch.device, cuda: Any = None) -> Recorder:
         cuda.current_stream(device).wait_stream(stream)
         graph = cuda.CUDAGraph()
         try:
-            # It records on a stream of the current device.
-            with cuda.device(device), cuda.graph(graph):
+            with cuda.device(device), cuda.graph(graph, stream=stream):
                 work()
         except RuntimeError as error:
             if "captur" not in str(error):

@@ -30,6 +30,7 @@ class _Cuda:
         self._error = error
 
     def Stream(self, device: torch.device) -> Any:
+        self.calls.append("made")
         return _Stream(self, "side")
 
     def current_stream(self, device: torch.device) -> Any:
@@ -53,8 +54,8 @@ class _Cuda:
         self.calls.append("replay")
 
     @contextmanager
-    def graph(self, graph: Any) -> Iterator[None]:
-        self.calls.append("record")
+    def graph(self, graph: Any, stream: Any) -> Iterator[None]:
+        self.calls.append(f"record in {stream.name}")
         yield
         if self._error is not None:
             raise self._error
@@ -72,13 +73,17 @@ class _Stream:
 
 def test_a_recorder_warms_up_beside_the_stream_and_records_once() -> None:
     cuda = _Cuda()
-    replay = cuda_recorder(torch.device("cpu"), cuda)(lambda: cuda.calls.append("work"))
-    assert cuda.calls == [
+    record = cuda_recorder(torch.device("cpu"), cuda)
+    replay = record(lambda: cuda.calls.append("work"))
+    each = [
         "side waits for current", "in side", *["work"] * WARM_CALLS, "out", "current waits for side",
-        "on cpu", "record", "work", "recorded",
+        "on cpu", "record in side", "work", "recorded",
     ]  # fmt: skip
+    assert cuda.calls == ["made", *each]
     replay()
     assert cuda.calls[-1] == "replay"
+    record(lambda: cuda.calls.append("work"))
+    assert cuda.calls == ["made", *each, "replay", *each]
 
 
 def _nothing() -> None:
