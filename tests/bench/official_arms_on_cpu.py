@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -107,6 +108,39 @@ def refusal(make: Callable[[], Any]) -> str:
     return ""
 
 
+def other_shapes(inner: Any) -> dict[str, Any]:
+    """Prepare three shapes, and say of each whether the one before was gone when its cache was allocated."""
+    from mambabench.bench.graphs import GraphDecoder
+
+    held: list[weakref.ref[Any]] = []
+    gone: list[bool] = []
+    recorded = 0
+
+    def noting(work: Callable[[], None]) -> Callable[[], None]:
+        nonlocal recorded
+        replay = record(work)
+        recorded += 1
+        held.extend(weakref.ref(t) for t in (replay, inner.logits, *inner.state_tensors()))
+        return replay
+
+    allocate = inner._allocate
+
+    def allocating(rows: int) -> None:
+        gone.append(all(found() is None for found in held))
+        allocate(rows)
+
+    inner._allocate = allocating
+    graph = GraphDecoder(inner, noting)
+    ids = []
+    for rows, length in ((2, 9), (3, 5), (3, 5)):
+        prompts = torch.arange(rows * length).view(rows, length)
+        graph.prepare(batch_size=rows, prompt_len_tokens=length, gen_len_tokens=NEW)
+        first = graph.prefill(prompts)
+        graph.keep()
+        ids.append(continued(graph, first))
+    return {"recorded": recorded, "gone": gone, "repeats": ids[1] == ids[2]}
+
+
 def decode(directory: str) -> dict[str, Any]:
     """Decode with all arms."""
     from mamba_ssm.modules import mha
@@ -145,6 +179,7 @@ def decode(directory: str) -> dict[str, Any]:
             "ids": in_place,
             "disagreement": off,
         },
+        "other_shapes": other_shapes(official_arm()),
         "recorded": recordable(theirs, 0, attention, None).implementation,
         "recorded_in_chunks": recordable(theirs, 0, attention, 4).implementation,
         "in_chunks": refusal(lambda: stepped(theirs.module, theirs, 0, attention, 4)),

@@ -101,3 +101,7 @@ def test_our_own_steps_are_recorded_where_theirs_cannot_be(found: dict[str, Any]
     assert instead["disagreement"] < 1e-4
     assert found["recorded"] == (own if family == "hybrid with windows" else theirs)
     assert found["recorded_in_chunks"] == own
+
+
+def test_another_shape_is_recorded_anew_after_the_last_one_is_freed(found: dict[str, Any]) -> None:
+    assert found["other_shapes"] == {"recorded": 3, "gone": [True] * 3, "repeats": True}

@@ -260,3 +260,21 @@ def test_a_changed_state_shares_as_the_first_did_but_not_with_it(grow: bool) -> 
     assert not set(changed.storages()) & set(state.storages())
     narrow = state.map(lambda tensor: tensor.to(torch.bfloat16))
     assert _bytes(narrow) * 2 == _bytes(state)
+
+
+def test_emptied_rows_are_written_where_they_were() -> None:
+    k, v, starts = _new([4, 2])
+    state = AttentionState(((), ())).reserve(6)
+    state = AttentionState.kept(state, k, v, starts)
+    block = state.block
+    assert block is not None
+    fresh = state.emptied()
+    assert fresh.lengths == [0, 0]
+    k, v, starts = _new([3, 5], seed=1)
+    again = AttentionState.kept(fresh, k, v, starts)
+    assert again.block is block
+    assert _same(again, AttentionState.kept(None, k, v, starts))
+    more = _new([1, 1], seed=2)[:2]
+    assert _grown(again, *more).block is block
+    with pytest.raises(ValueError, match="memory of their own"):
+        again.select([1, 0]).emptied()
