@@ -6,15 +6,20 @@ states that are put in as tokens, the calls that rows are put into, and which ro
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from gpu import scan_crossover
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from models.triton_models import MODELS, forwards
 from official_functions import chunk_scan, selective_scan
 from triton_oracle import LOG2_E, Shape, check_scan, check_ssd
 
+from mambabench.bench.clock import HostClock
 from mambabench.doctor import cases_packed, plain
 from mambabench.doctor.cases_packed import long_row_cases
 from mambabench.doctor.measure import measure
@@ -22,6 +27,7 @@ from mambabench.kernels import cuda, cuda_choice, device_rows, official_calls
 from mambabench.kernels.cuda_choice import ChosenKernels
 from mambabench.kernels.official import Functions
 from mambabench.kernels.rows import Rows
+from mambabench.models import one_token, step_hybrid, step_mamba, step_mamba2
 from mambabench.models.layers import row_starts
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -44,10 +50,10 @@ class Counted:
     def __init__(self, dtype: torch.dtype, most_elements: int) -> None:
         self.calls: list[tuple[int, ...]] = []
         self.elements: list[int] = []
-        found = Functions(self._noting(selective_scan, 2), self._noting(chunk_scan, 1))
+        found = Functions(self.noting(selective_scan, 2), self.noting(chunk_scan, 1))
         self.kernels = ChosenKernels(dtype, found, most_elements=most_elements)
 
-    def _noting(self, function: Any, axis: int) -> Any:
+    def noting(self, function: Any, axis: int) -> Any:
         def noting(*tensors: Any, **options: Any) -> Any:
             self.calls.append((tensors[0].shape[0], tensors[0].shape[axis]))
             self.elements.append(max(t.numel() for t in tensors if isinstance(t, torch.Tensor)))
@@ -288,6 +294,61 @@ def test_the_doctor_tells_a_scan_that_forgets_its_state(
         assert finding.passed == is_right, finding
         # So near that no allowance is needed.
         assert not is_right or (finding.ratio or 0) < 4, finding
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("mamba", torch.float32), ("mamba2", torch.bfloat16), ("hybrid", torch.bfloat16)],
+    ids=str,
+)
+def test_whole_models_equal_those_of_the_cpu(
+    name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_token, "MOST_ROWS", 0)
+    # Rows of two tokens that go on from shared states are long then.
+    for constant in ("LONG_TOKENS", "LONG_SSD_TOKENS"):
+        monkeypatch.setattr(cuda_choice, constant, 2)
+    build, counted = MODELS[name](), Counted(dtype, 10**6)
+    want, narrow = (torch.cat(forwards(build(kind, "cpu"))) for kind in (torch.float32, dtype))
+    for module in (step_mamba, step_mamba2, step_hybrid):
+        monkeypatch.setattr(module, "kernels_for", lambda device, dtype: counted.kernels)
+    model = build(dtype, "cpu")
+    assert "mamba_ssm" in model.kernel_path
+    error = torch.cat(forwards(model)) - want
+    assert len(counted.calls) >= 2
+    if dtype == torch.float32:
+        assert error.abs().max() <= 5e-5 * want.abs().max()
+    else:
+        assert error.square().mean() <= 2.5**2 * (narrow - want).square().mean()
+
+
+def test_the_crossover_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan_crossover, "_WARM_UPS", 0)
+    sizes = [
+        scan_crossover.Size("one", 0, 8, 2, torch.float32),
+        scan_crossover.Size("two", 2, 8, 2, torch.bfloat16),
+    ]
+    counted, path = Counted(torch.float32, 10**6), tmp_path / "found.json"
+    found = Functions(counted.noting(selective_scan, 2), counted.noting(chunk_scan, 1))
+    scan_crossover.measure(
+        scan_crossover.Figures(path), found, HostClock(), device="cpu", sizes=sizes, lengths=[4, 8],
+        batch_tokens=16, repeats=1,
+    )  # fmt: skip
+    # Each size with one row and as a batch, at each length.
+    assert counted.calls == [(1, 16), (1, 16), (4, 16), (2, 16), (1, 4), (1, 8), (4, 4), (2, 8)]
+    figures = json.loads(path.read_text())
+    assert figures["two bfloat16, a batch, 4 x 4"].keys() == {"triton_s", "official_s"}
+    assert figures["crossover_tokens"].keys() == {
+        f"{name}, {batch}" for name in ("one float32", "two bfloat16") for batch in ("one row", "a batch")
+    }
+    assert len(figures) == 9
+
+
+def test_a_crossover_counts_only_from_where_it_stays() -> None:
+    find = scan_crossover.crossover_tokens
+    assert find([(16, 1.0, 3.0), (32, 2.0, 1.5), (64, 4.0, 2.0)]) == 32
+    assert find([(64, 4.0, 2.0), (16, 1.0, 0.5), (32, 2.0, 2.5)]) == 64
+    assert find([(16, 1.0, 3.0)]) is None
 
 
 def test_a_smallest_step_is_never_padded_with() -> None:
