@@ -146,9 +146,12 @@ def put_back(
     t = tl.program_id(0) * block_tokens + tl.arange(0, block_tokens)
     c = tl.program_id(1) * block_channels + tl.arange(0, block_channels)
     token, is_token = _bounds(begins, lengths, row, t, ahead)
-    known = is_token[:, None] & (c < channels)[None, :]
-    value = tl.load(padded_y + (row * channels + c)[None, :] * padded + t[:, None], mask=known, other=0.0)
-    tl.store(y + token[:, None] * channels + c[None, :], value.to(y.dtype.element_ty), mask=known)
+    is_channel = (c < channels)[None, :]
+    # All that is there: what is masked token by token is read number by number.
+    at = (row * channels + c)[None, :] * padded + t[:, None]
+    value = tl.load(padded_y + at, mask=(t < padded)[:, None] & is_channel, other=0.0)
+    place = token[:, None] * channels + c[None, :]
+    tl.store(y + place, value.to(y.dtype.element_ty), mask=is_token[:, None] & is_channel)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
