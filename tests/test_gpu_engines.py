@@ -106,6 +106,12 @@ def test_a_batch_that_does_not_fit_ends_the_search(tmp_path: Path) -> None:
         held(tmp_path, largest=4)
 
 
+def test_the_search_keeps_to_its_share_of_the_time(tmp_path: Path) -> None:
+    # A document of "a" takes 2 requests of 2.5 ms with a batch of 8: a try gets 2 s / 40 of them.
+    _, figures, _ = held(tmp_path, seconds=2.0)
+    assert figures["search a"]["documents"] == 10
+
+
 def test_a_larger_error_than_lm_evals_is_disagreement(tmp_path: Path) -> None:
     assert held(tmp_path, our_error=0.14)[0]
     assert not held(tmp_path, our_error=0.16)[0]
@@ -135,6 +141,8 @@ def test_ratios_come_with_their_extremes() -> None:
     def done(*walls: float) -> list[dict[str, Any]]:
         return [{"wall_s": wall, "units": [{"wall_s": wall}]} for wall in walls]
 
-    found = ratios({"lm-eval": done(10.0, 12.0), "ours": done(2.0, 5.0, 4.0)}, (("a",),))
+    load_s = {"lm-eval": 1.0, "ours": 2.0}
+    found = ratios({"lm-eval": done(10.0, 12.0), "ours": done(2.0, 5.0, 4.0)}, (("a",),), load_s)
     assert found["together"]["times_as_fast"] == 11.0 / 4.0
     assert found["together"]["range"] == [2.0, 6.0]
+    assert found["with_loading"]["times_as_fast"] == 12.0 / 6.0

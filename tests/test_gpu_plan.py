@@ -169,6 +169,7 @@ def engine(ratio: float, *, agrees: bool = True) -> dict[str, Any]:
     return {
         "at_least": 2.0, "aim": 2.5, "documents_per_task": 1000, "backend": "mamba_ssm", "dtype": "bfloat16",
         "together": times, "by_unit": {"piqa": times, "arc_easy": times}, "agreement": agreement,
+        "with_loading": times, "batch_sizes": [64, 32],
     }  # fmt: skip
 
 
@@ -217,6 +218,7 @@ def test_the_summary_holds_figures_against_their_targets(tmp_path: Path) -> None
     four, mmlu = rows_of(text, "engine against")
     assert "four tasks, up to 1000 documents each | at least 2 times, aim 2.5 | 2.30 times" in four
     assert four.endswith("| yes |")
+    assert "| ... arc_easy by itself, lm-eval's batch 32 |" in text
     assert mmlu.endswith("| aim |")
     assert [row.split(" | ")[-1] for row in rows_of(text, "... its error")] == ["yes |", "no |"]
     speed, share = rows_of(text, "mamba-1.4b, batch 1")

@@ -17,6 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -36,6 +37,8 @@ REFERENCE_DOCUMENTS = 100
 DOCUMENTS = (20_000, 10_000, 5000, 3000, 2000, 1000, 500, 300, 200, 100, 50, 20)
 RESERVE_S = 45.0
 """For float32 and for closing."""
+_SHARE_OF_A_TRY = 1 / 40
+"""Of all the time, that a try of one batch size may take."""
 MOST_BLOCKS = 3
 _ORDER = ("lm-eval", "ours", "ours", "lm-eval")
 
@@ -118,16 +121,19 @@ def hold(contest: Contest, say: Say) -> bool:
     def left_s() -> float:
         return contest.seconds - (time.monotonic() - began_s)
 
-    with contest.start("ours") as ours, contest.start("lm-eval") as theirs:
-        sides = {"ours": ours, "lm-eval": theirs}
-        loaded = {}
-        for name, child in sides.items():
-            loaded_s = time.monotonic()
-            loaded[name] = child.ask(**contest.loading(name, contest.dtype))
-            load_s = time.monotonic() - loaded_s
-            say(**{f"{name}_loaded": {"load_s": load_s, **loaded[name]}})
-        documents = loaded["ours"]["documents"]
-        sizes, each_s = _best_sizes(contest, theirs, documents, say)
+    sides: dict[str, Child] = {}
+    load_s: dict[str, float] = {}
+    with ExitStack() as open_sides:
+        for name in ("ours", "lm-eval"):
+            # One after the other, as each would be by itself; imports are part of it.
+            loading_s = time.monotonic()
+            sides[name] = open_sides.enter_context(contest.start(name))
+            loaded = sides[name].ask(**contest.loading(name, contest.dtype))
+            load_s[name] = time.monotonic() - loading_s
+            say(**{f"{name}_loaded": {"load_s": load_s[name], **loaded}})
+        ours, theirs = sides["ours"], sides["lm-eval"]
+        documents = loaded["documents"]
+        sizes, each_s = _best_sizes(contest, theirs, documents, left_s, say)
         budget, ours_s = _best_budget(contest, ours, documents, say)
         n = documents_that_fit(
             contest.documents, max(documents.values()), left_s() - RESERVE_S,
@@ -135,26 +141,35 @@ def hold(contest: Contest, say: Say) -> bool:
         )  # fmt: skip
         say(documents_per_task=n, of_documents=documents)
         passes = _in_turns(contest, sides, n, sizes, budget, left_s, say)
-        say(**ratios(passes, contest.units))
+        say(batch_sizes=sizes, memory_bytes=budget, **ratios(passes, contest.units, load_s))
         wide = _wider(contest, sides, min(n, REFERENCE_DOCUMENTS), sizes, budget)
     return _agreement(contest, passes, wide, sizes, say)
 
 
 def _best_sizes(
-    contest: Contest, theirs: Child, documents: Mapping[str, int], say: Say
+    contest: Contest, theirs: Child, documents: Mapping[str, int], left_s: Callable[[], float], say: Say
 ) -> tuple[list[int], dict[str, float]]:
-    """Return lm-eval's fastest batch size for each unit, and its seconds a document of each task."""
+    """Return lm-eval's fastest batch size for each unit, and its seconds a document of each task.
+
+    The search ends early where it would take more than half of all the time.
+    """
     chosen: list[int] = []
     each_s: dict[str, float] = {}
     for unit in contest.units:
-        warm = _lm_eval(theirs, unit, 2, contest.sizes[0])
-        if "oom" in warm:
-            sys.exit(f"lm-eval runs out of memory with batch size {contest.sizes[0]}: {warm['oom']}")
-        a_document = warm["requests"] / sum(min(2, documents[task]) for task in unit)
-        limit = math.ceil(contest.slice_requests / a_document / len(unit))
+        # Kernels are compiled in the first.
+        for _ in range(2):
+            warm = _lm_eval(theirs, unit, 2, contest.sizes[0])
+            if "oom" in warm:
+                sys.exit(f"lm-eval runs out of memory with batch size {contest.sizes[0]}: {warm['oom']}")
+        n_warm = sum(min(2, documents[task]) for task in unit)
+        limit = math.ceil(contest.slice_requests / (warm["requests"] / n_warm) / len(unit))
+        in_time = contest.seconds * _SHARE_OF_A_TRY / (warm["wall_s"] / n_warm * len(unit))
+        limit = min(limit, max(2, int(in_time)))
         limit = min(limit, max(documents[task] for task in unit), contest.documents or limit)
         tried: list[dict[str, Any]] = []
         for size in contest.sizes:
+            if tried and left_s() < contest.seconds / 2:
+                break
             found = _lm_eval(theirs, unit, limit, size)
             if "oom" in found:
                 tried.append({"batch_size": size, "oom": found["oom"]})
@@ -287,8 +302,10 @@ def _timed(found: Mapping[str, Any]) -> dict[str, Any]:
     return {key: found[key] for key in keys if key in found}
 
 
-def ratios(passes: Mapping[str, Sequence[Any]], units: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Return how many times as long lm-eval takes as ours: together, and unit by unit.
+def ratios(
+    passes: Mapping[str, Sequence[Any]], units: Sequence[Sequence[str]], load_s: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return how many times as long lm-eval takes as ours: together, with loading, and unit by unit.
 
     Together is the sum of lm-eval's passes, each with its best batch size, over one run of ours.
     """
@@ -303,8 +320,12 @@ def ratios(passes: Mapping[str, Sequence[Any]], units: Sequence[Sequence[str]]) 
             "ours_s": list(b),
         }
 
+    whole = [[p["wall_s"] for p in side] for side in (theirs, ours)]
     return {
-        "together": of([[p["wall_s"] for p in side] for side in (theirs, ours)]),
+        "together": of(whole),
+        "with_loading": of(
+            [[load_s["lm-eval"] + s for s in whole[0]], [load_s["ours"] + s for s in whole[1]]]
+        ),
         "by_unit": {
             "+".join(unit): of([[p["units"][i]["wall_s"] for p in side] for side in (theirs, ours)])
             for i, unit in enumerate(units)

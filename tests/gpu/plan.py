@@ -13,6 +13,7 @@ from step_sweeps import SWEEPS
 
 DOCTORED = ("official", "triton")
 """Paths of the card that must be usable."""
+_REHEARSED_LIMIT = 5
 _CLOSING_S = 10.0
 """What a check leaves of its step's limit for itself to end in."""
 
@@ -36,7 +37,8 @@ def check(*arguments: str) -> Callable[[Run, Step], dict[str, Any]]:
         if "--data" in arguments and run.data is None and not (run.rehearse and step.name != "parity_data"):
             raise Skipped("no --data")
         seconds = max(1.0, run.left_s(step) - _CLOSING_S)
-        work = ["--work", str(run.out), "--limit", str(run.limit), "--seconds", f"{seconds:.0f}"]
+        limit = min(run.limit, _REHEARSED_LIMIT) if run.rehearse else run.limit
+        work = ["--work", str(run.out), "--limit", str(limit), "--seconds", f"{seconds:.0f}"]
         return run.check(step, *more, *work, *_rehearsal(run))
 
     return act

@@ -79,9 +79,10 @@ def _engine(figures: Mapping[str, Any], what: str) -> Iterator[Row]:
     met = "aim" if ratio >= aim else "yes" if ratio >= at_least else "no"
     title = f"engine against lm-eval's {figures['backend']}, {what}, up to {n} documents each"
     yield title, target, _times(together), met
+    yield "... with imports, loading and the certificate", "", _times(figures["with_loading"]), ""
     if len(figures["by_unit"]) > 1:
-        for unit, of_unit in figures["by_unit"].items():
-            yield f"... {unit} by itself", "", _times(of_unit), ""
+        for size, (unit, of_unit) in zip(figures["batch_sizes"], figures["by_unit"].items(), strict=True):
+            yield f"... {unit} by itself, lm-eval's batch {size}", "", _times(of_unit), ""
     if agreement := figures.get("agreement"):
         words = (
             f"{agreement['our_rms_error_nats']:.2g} against {agreement['their_rms_error_nats']:.2g} nats "
