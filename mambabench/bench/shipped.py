@@ -29,6 +29,7 @@ from torch import Tensor
 from mambabench.bench.backends import sdpa_backends
 from mambabench.bench.decoders import Choose, drawn, greedy
 from mambabench.bench.failures import UnsupportedError
+from mambabench.models import official
 from mambabench.models.kernel_paths import kernel_path
 from mambabench.models.launch_limits import limits_of
 
@@ -277,7 +278,8 @@ class OfficialDecoder(SteppedDecoder):
                 "mamba_ssm refuses several tokens on from a state", hint="Leave --prefill-chunk out."
             )
         # The record names what the engine runs, which may be steps of our own over the same weights.
-        self.implementation, self.kernel_path = f"mamba_ssm {type(module).__name__}", "mamba_ssm CUDA"
+        self.implementation = f"mamba_ssm {type(module).__name__}"
+        self.kernel_path = official.kernel_path(module)
         self._inference: Any = None
 
     @property

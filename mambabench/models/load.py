@@ -103,7 +103,8 @@ def _load_official(plan: CheckpointPlan) -> LoadedModel:
         built = official.build(
             config, state, device=torch.device(plan.device), dtype=getattr(torch, plan.dtype)
         )
-    implementation, path, steps, reference = "mamba_ssm MambaLMHeadModel", "mamba_ssm CUDA", None, None
+    implementation, path = "mamba_ssm MambaLMHeadModel", official.kernel_path(built)
+    steps, reference = None, None
     if plan.engine == "shared":
         steps = official_steps.steps_over(
             built,

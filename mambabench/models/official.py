@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 
 _MODELS, _CONFIGS = "mamba_ssm.models.mixer_seq_simple", "mamba_ssm.models.config_mamba"
 _GENERATION = "mamba_ssm.utils.generation"
+_SCAN = "mamba_ssm.ops.selective_scan_interface"
+_FUSED = ("use_fast_path", "use_mem_eff_path")
+# Earlier versions have the second name.
+_CONVOLUTIONS = ("causal_conv1d_fwd_function", "causal_conv1d_cuda")
 _WAY_OUT = "`mambabench doctor --path official` says what helps."
 _NO_LIMIT = (0.0, float("inf"))
 
@@ -59,7 +63,7 @@ def require() -> None:
         models, generation = importlib.import_module(_MODELS), importlib.import_module(_GENERATION)
     except Exception as error:
         # Loaders of compiled code raise more than ImportError.
-        detail = (str(error) or type(error).__name__).strip().splitlines()[0]
+        detail = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ExtraMissingError(
             f"mamba-ssm is installed and does not import: {detail}", hint=_WAY_OUT
         ) from error
@@ -117,8 +121,30 @@ def build(
         # Now that the recurrence's parameters have their width, or they would be rounded on the way.
         _load(module, state, tied=bool(config.get("tie_embeddings", True)))
     module.tie_weights()
+    _unfuse_without_convolution(module)
     built: torch.nn.Module = module.eval()
     return built
+
+
+def _unfuse_without_convolution(module: torch.nn.Module) -> None:
+    """Keep layers from a fused form that calls causal-conv1d, where mamba_ssm did not find it.
+
+    An absent or broken causal-conv1d is passed over when mamba_ssm is imported. Mamba-1 asks for it before it
+    takes the fused form; Mamba-2 does not, and fails in its first forward.
+    """
+    scan = importlib.import_module(_SCAN)
+    if any(getattr(scan, name, None) is not None for name in _CONVOLUTIONS):
+        return
+    for part in module.modules():
+        for name in _FUSED:
+            if hasattr(part, name):
+                setattr(part, name, False)
+
+
+def kernel_path(module: torch.nn.Module) -> str:
+    """Return what computes a model of mamba_ssm, for its record; less is fused without causal-conv1d."""
+    fused = all(getattr(part, name, True) for part in module.modules() for name in _FUSED)
+    return "mamba_ssm CUDA" if fused else "mamba_ssm CUDA, not fused"
 
 
 def _load(module: Any, state: dict[str, torch.Tensor], *, tied: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,8 @@ pytestmark = [
 TOLERANCE = {"float32": 1e-2, "float16": 2e-2, "bfloat16": 1e-1}
 """Largest error of logits, as the root of a mean square in their standard deviations. Triton multiplies
 float32 in the 10 bits of TF32 where it is not told otherwise, as Mamba-2's kernels do not."""
-_MAMBA2 = {"layer": "Mamba2", "d_state": 32, "headdim": 32}
+# One set of sizes for all, since Triton compiles anew for each.
+_MAMBA2 = {"layer": "Mamba2", "d_state": 32, "headdim": 32, "chunk_size": 64}
 _HEADS = {"causal": True, "num_heads": 4, "num_heads_kv": 2, "qkv_proj_bias": False, "out_proj_bias": False}
 
 
@@ -73,10 +75,13 @@ def _loaded(directory: Path, dtype: str) -> Any:
 @pytest.mark.parametrize("dtype", list(TOLERANCE))
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
 def test_logits_are_those_of_64_bits(directories: Callable[[str], Path], name: str, dtype: str) -> None:
+    from mambabench.models.official import kernel_path
     from mambabench.models.wide_forward import wide_logits
 
     model = _loaded(directories(name), dtype)
     assert model.reference is not None
+    if importlib.util.find_spec("causal_conv1d") is not None:
+        assert kernel_path(model.module) == "mamba_ssm CUDA"
     # Longer than a chunk of Mamba-2's scan.
     ids = torch.randint(1, 300, (3, 70), generator=torch.Generator().manual_seed(0)).cuda()
     exact = wide_logits(model.reference, ids, keep=70, vocab_size=model.vocab_size)
@@ -115,12 +120,12 @@ def test_texts_go_on_as_its_forward_says(directories: Callable[[str], Path], nam
     assert bool((logits.amax(-1) - chosen < 0.02 * logits.std()).all())
 
 
-def _large(n_layer: int = 1) -> Any:
+def _large() -> Any:
     """Return a layer of mamba2-2.7b, with random weights and a small vocabulary."""
     from mambabench.models import official
     from mambabench.models.hybrid_init import random_state
 
-    config = mamba_ssm_config(d_model=2560, n_layer=n_layer, ssm_cfg={"layer": "Mamba2"})
+    config = mamba_ssm_config(d_model=2560, n_layer=1, ssm_cfg={"layer": "Mamba2"})
     device, dtype = torch.device("cuda"), torch.bfloat16
     module = official.build(config, random_state(config, seed=0, dtype=dtype), device=device, dtype=dtype)
     record: Any = SimpleNamespace(name="m", device="cuda", vocab_rows_used=300, max_length_tokens=2048)

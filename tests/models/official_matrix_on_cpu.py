@@ -29,10 +29,6 @@ def loaded(directory: str, dtype: str, **options: Any) -> Any:
 
     plan = check(resolve(directory), device="cpu", dtype=dtype, **options)
     model: Any = load(dataclasses.replace(plan, implementation="mamba_ssm"))
-    for part in model.module.modules():
-        # The fused path is CUDA alone; what it computes is the same.
-        if hasattr(part, "use_mem_eff_path"):
-            part.use_mem_eff_path = False
     # Rows that only pad the vocabulary would win, if anything looked at them.
     model.module.lm_head.weight.data[model.vocab_size :] = 1e3 * model.module.backbone.norm_f.weight.data
     return model
@@ -98,6 +94,7 @@ def by_whole_forwards(model: Any, ids: torch.Tensor) -> list[list[int]]:
 
 def examine(directory: str, dtype: str) -> dict[str, Any]:
     """Compare one checkpoint in one dtype with its forward in 64 bits."""
+    from mambabench.models import official
     from mambabench.models.certificate import measure
     from mambabench.models.record import FP32_NAMES
     from mambabench.models.wide_forward import wide_logits
@@ -132,6 +129,7 @@ def examine(directory: str, dtype: str) -> dict[str, Any]:
         "reference": type(model.reference).__name__,
         "certificate": measure(model).model_dump(mode="json"),
         "implementation": model.record.implementation,
+        "shipped_kernels": official.kernel_path(model.module),
     }
 
 

@@ -99,6 +99,8 @@ def test_its_forward_is_that_of_the_definitions(found: dict[str, Any], name: str
     assert case["shape"] == [3, 5, 300]
     assert case["tied"] == (name not in ("codestral", "codestral of transformers", "odd mamba2"))
     assert case["implementation"] == "mambabench HybridSteps over mamba_ssm MambaLMHeadModel"
+    # Without causal-conv1d, as here, its fused forms would fail.
+    assert case["shipped_kernels"] == "mamba_ssm CUDA, not fused"
 
 
 @pytest.mark.parametrize(("name", "dtype"), CASES)

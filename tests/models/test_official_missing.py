@@ -32,17 +32,31 @@ class Model:
     def forward(self, input_ids: Any, num_last_tokens: int = 0) -> None: ...
 
 
+class Fused(torch.nn.Module):
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.use_fast_path = self.use_mem_eff_path = True
+
+    def forward(self, input_ids: Any, num_last_tokens: int = 0) -> None: ...
+
+    def tie_weights(self) -> None: ...
+
+
 class OldModel:
     def forward(self, input_ids: Any) -> None: ...
 
 
-def install(monkeypatch: pytest.MonkeyPatch, *, model: type, inference: bool = True) -> None:
+def install(
+    monkeypatch: pytest.MonkeyPatch, *, model: type, inference: bool = True, convolution: str = ""
+) -> None:
     """Put a package of this shape in the place of mamba_ssm."""
     parts: dict[str, dict[str, Any]] = {
         "mamba_ssm": {"__version__": "1.0.1"},
         "mamba_ssm.models": {},
         "mamba_ssm.models.mixer_seq_simple": {"MambaLMHeadModel": model},
         "mamba_ssm.models.config_mamba": {"MambaConfig": Config},
+        "mamba_ssm.ops": {},
+        "mamba_ssm.ops.selective_scan_interface": {"causal_conv1d_fn": None, convolution: len},
         "mamba_ssm.utils": {},
         "mamba_ssm.utils.generation": {"InferenceParams": object} if inference else {},
     }
@@ -107,3 +121,14 @@ def test_a_version_that_does_not_know_the_architecture(monkeypatch: pytest.Monke
     with pytest.raises(ExtraMissingError, match="rotary requires flash_attn") as caught:
         official.build({"d_model": 8}, None, **where)
     assert "flash-attn" in caught.value.hint
+
+
+@pytest.mark.parametrize("convolution", ["causal_conv1d_fwd_function", "causal_conv1d_cuda", "nothing"])
+def test_without_a_convolution_nothing_is_fused_with_it(
+    monkeypatch: pytest.MonkeyPatch, convolution: str
+) -> None:
+    install(monkeypatch, model=Fused, convolution=convolution)
+    built: Any = official.build({}, None, device=torch.device("cpu"), dtype=torch.float32)
+    there = convolution != "nothing"
+    assert built.use_fast_path == built.use_mem_eff_path == there
+    assert official.kernel_path(built) == ("mamba_ssm CUDA" if there else "mamba_ssm CUDA, not fused")
