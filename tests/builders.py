@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    FalconMambaConfig,
+    FalconMambaForCausalLM,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
@@ -186,6 +188,13 @@ def tiny_mamba(directory: Path, *, seed: int = 0, config: dict[str, Any] | None 
             `save_pretrained` takes, for example `max_shard_size="20KB"` for a sharded checkpoint.
     """
     return _save(_seeded(lambda: MambaForCausalLM(mamba_config(**config or {})), seed), directory, save)
+
+
+def tiny_falcon_mamba(directory: Path, *, seed: int = 0, **save: Any) -> Path:
+    """Write a FalconMamba in transformers' format; arguments as `tiny_mamba`."""
+    ends = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0, "initializer_range": _SPREAD}
+    shape = FalconMambaConfig(vocab_size=N_ROWS, hidden_size=32, state_size=8, num_hidden_layers=2, **ends)
+    return _save(_seeded(lambda: FalconMambaForCausalLM(shape), seed), directory, save)
 
 
 def tiny_mamba2(directory: Path, *, seed: int = 0, config: dict[str, Any] | None = None, **save: Any) -> Path:

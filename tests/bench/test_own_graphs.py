@@ -9,9 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from builders import N_ROWS, hybrid1_config, tiny_hybrid, tiny_llama, tiny_mamba, tiny_mamba2, tiny_neox
+from builders import (
+    hybrid1_config,
+    tiny_falcon_mamba,
+    tiny_hybrid,
+    tiny_llama,
+    tiny_mamba,
+    tiny_mamba2,
+    tiny_neox,
+)
 from graph_on_tape import record, taped_kernels
-from transformers import FalconMambaConfig, FalconMambaForCausalLM
 
 from mambabench.bench.agreement import require_agreement
 from mambabench.bench.decoders import build_decoder
@@ -28,31 +35,20 @@ from mambabench.sizes import layout_for
 B, L, N = 2, 9, 7
 
 
-def tiny_falcon(directory: Path) -> Path:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        shape = FalconMambaConfig(
-            vocab_size=N_ROWS, hidden_size=32, state_size=8, num_hidden_layers=2, initializer_range=0.2,
-            pad_token_id=0, bos_token_id=0, eos_token_id=0,
-        )  # fmt: skip
-        FalconMambaForCausalLM(shape).save_pretrained(directory)
-    return directory
-
-
 def tiny_hybrid1(directory: Path) -> Path:
     return tiny_hybrid(directory, hybrid1_config())
 
 
 OURS: dict[str, Callable[[Path], Path]] = {
     "mamba": tiny_mamba,
-    "falcon_mamba": tiny_falcon,
+    "falcon_mamba": tiny_falcon_mamba,
     "mamba2": tiny_mamba2,
     "hybrid": tiny_hybrid,
     "hybrid of Mamba-1": tiny_hybrid1,
 }
 TRANSFORMERS: dict[str, Callable[[Path], Path]] = {
     "mamba": tiny_mamba,
-    "falcon_mamba": tiny_falcon,
+    "falcon_mamba": tiny_falcon_mamba,
     "mamba2": tiny_mamba2,
     "gpt_neox": tiny_neox,
     "llama": tiny_llama,

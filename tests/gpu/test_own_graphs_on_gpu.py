@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from builders import hybrid1_config, tiny_hybrid, tiny_mamba, tiny_mamba2
+from builders import hybrid1_config, tiny_falcon_mamba, tiny_hybrid, tiny_mamba, tiny_mamba2
 
 from mambabench.bench.agreement import require_agreement
 from mambabench.bench.decoders import StatefulDecoder
@@ -40,6 +40,7 @@ def tiny_hybrid1(directory: Path) -> Path:
 
 FAMILIES: dict[str, Callable[[Path], Path]] = {
     "mamba": tiny_mamba,
+    "falcon_mamba": tiny_falcon_mamba,
     "mamba2": tiny_mamba2,
     "hybrid": tiny_hybrid,
     "hybrid1": tiny_hybrid1,
