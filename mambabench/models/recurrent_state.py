@@ -117,9 +117,9 @@ class RecurrentState:
         """Return the state with every tensor changed; rows that shared memory share the changed one."""
         return RecurrentState({name: tensors.map(change) for name, tensors in self.named.items()})
 
-    def memories(self) -> set[Memory]:
-        """Return the memory that the tensors are parts of."""
-        return {rows.memory for rows in self.named.values()}
+    def memories(self) -> tuple[Memory, ...]:
+        """Return the memory that the tensors are parts of, each once, in their order."""
+        return tuple(dict.fromkeys(rows.memory for rows in self.named.values()))
 
     def storages(self) -> dict[int, int]:
         """Return the bytes of each row's memory by its address, parts of other layers included."""

@@ -209,9 +209,9 @@ class State:
         for layer in self.layers:
             if isinstance(layer, RecurrentState):
                 memories = layer.memories()
-                if memories <= known:
+                if known.issuperset(memories):
                     continue
-                known |= memories
+                known.update(memories)
             yield layer
 
 

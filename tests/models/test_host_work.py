@@ -39,7 +39,7 @@ def memory(state: State) -> Memory:
     found: set[Memory] = set()
     for layer in state.layers:
         assert isinstance(layer, RecurrentState)
-        found |= layer.memories()
+        found.update(layer.memories())
     assert len(found) == 1
     return found.pop()
 

@@ -9,7 +9,7 @@ import torch
 from builders import N_TOKENS, mamba2_config, mamba_config
 from transformers import Mamba2ForCausalLM, MambaForCausalLM
 
-from mambabench.models.stateful import State
+from mambabench.models.stateful import State, bytes_of
 from mambabench.models.step_mamba import MambaSteps
 from mambabench.models.step_mamba2 import Mamba2Steps
 
@@ -162,3 +162,28 @@ def test_tensors_hold_all_rows(steps: Steps) -> None:
     assert same(again, state)
     ids = tokens(5, 9)
     assert torch.equal(steps.step(ids, [1] * 5, again).hidden, steps.step(ids, [1] * 5, state).hidden)
+
+
+def test_a_state_from_elsewhere_stands_beside_one_of_a_forward(steps: Steps) -> None:
+    here, there = begun(steps, 5, 3), begun(steps, 4, 6, seed=1)
+    apart = State(there.lengths, tuple(type(part).from_tensors(part.tensors()) for part in there.layers))
+    mixed = State.gather([(apart, 1), (here, 0), (apart, 1), (steps.start(1), 0)])
+    want = State.gather([(there, 1), (here, 0), (there, 1), (steps.start(1), 0)])
+    assert same(mixed, want)
+    assert same(State.concat([here, apart]), State.concat([here, there]))
+    was = apart.snapshot()
+    ids = tokens(9, 4)
+    found, expected = (steps.step(ids, [2, 3, 1, 3], s, consume=True) for s in (mixed, want))
+    assert torch.equal(found.hidden, expected.hidden)
+    assert found.state is not None
+    assert expected.state is not None
+    assert same(found.state, expected.state)
+    assert same(apart, was)
+
+
+def test_a_row_has_one_piece_of_memory(steps: Steps) -> None:
+    state = begun(steps, 5, 3, 4)
+    assert len(memory(state)) == 3
+    assert 0 <= state.allocated_bytes - state.nbytes < 3 * 64 * 2 * len(state.layers)
+    assert bytes_of([state, state.select([0, 2, 0]), begun(steps, 2)]) == 4 * row_bytes(steps)
+    assert state.snapshot().allocated_bytes == state.allocated_bytes

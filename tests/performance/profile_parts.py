@@ -53,7 +53,7 @@ PARTS = {
     "state copies": (
         "mambabench.models.stateful:State.gather",
         "mambabench.models.stateful:State.select",
-        "mambabench.models.stateful:RecurrentState.select",
+        "mambabench.models.recurrent_state:RecurrentLayers.places",
     ),
     "answers to disk": ("mambabench.store.answers:AnswerLog.append",),
 }
