@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu import checks  # noqa: F401 - puts the script's folder on the path
+from gpu import checks  # noqa: F401 - puts the folder of the script on the path
 from gpu.engine_contest import Contest, documents_that_fit, hold, ratios
 
 DOCUMENTS = {"a": 400, "b": 90}

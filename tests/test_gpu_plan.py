@@ -208,7 +208,8 @@ def test_the_summary_holds_figures_against_their_targets(tmp_path: Path) -> None
         record("mmlu_vs_lm_eval", engine(9.0, agrees=False)),
         record("decode_vs_official", decode(1.98, 0.65)),
         record("figure8_right", {"points": [point, lost]}),
-        record("scan_crossover", why="there is no scan_crossover.py"),
+        record("scan_crossover", {"crossover_tokens": {"mamba-1.4b, one row": 2048, "a batch": None}}),
+        record("power", why="deadline"),
     ]
     (tmp_path / "steps.jsonl").write_text("".join(lines))
     drive.summary.write(tmp_path)
@@ -227,7 +228,8 @@ def test_the_summary_holds_figures_against_their_targets(tmp_path: Path) -> None
     assert "| mamba-1.4b | eager | unsupported: no graph |  |" in text
     assert "| mamba-1.4b | graph | none | 8 | 2,048 | 5.50 | 250.00 ms | 1234.5 |  | ok |" in text
     assert "oom: a / b |" in text
-    assert "| scan_crossover | skipped | 1 s | there is no scan_crossover.py |" in text
+    assert "| mamba-1.4b, one row | 2,048 |\n| a batch | never |" in text
+    assert "| power | skipped | 1 s | deadline |" in text
 
 
 def test_a_summary_of_nothing_measured_lists_the_steps(tmp_path: Path) -> None:

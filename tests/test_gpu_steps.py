@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -124,6 +125,20 @@ def test_figures_found_before_a_failure_are_kept(tmp_path: Path) -> None:
     record = json.loads((given.out / "environment.json").read_text())
     assert record["why"] == "exit code 1: torch sees no CUDA device"
     assert record["found"]["torch"] == torch.__version__
+
+
+def test_the_first_check_needs_torch_alone(tmp_path: Path) -> None:
+    # On the machine it runs before anything is installed.
+    missing = ("psutil", "pydantic", "yaml", "lm_eval", "transformers", "mambabench", "pytest")
+    script = Path(drive.__file__).with_name("checks.py")
+    found = tmp_path / "found.json"
+    arguments = ["checks.py", "environment", "--found", str(found), "--rehearse"]
+    code = (
+        f"import runpy, sys; sys.modules |= dict.fromkeys({missing!r}); sys.argv = {arguments!r}; "
+        f"runpy.run_path({str(script)!r}, run_name='__main__')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert "torch" in json.loads(found.read_text())["packages"]
 
 
 # --- sweeps

@@ -48,6 +48,11 @@ def text(steps: Mapping[str, Mapping[str, Any]]) -> str:
     ):
         if body := list(lines):
             parts.append(f"## {title}\n\n{_table(header, body)}")
+    if crossovers := found(steps, "scan_crossover").get("crossover_tokens"):
+        lines = [(name, f"{n:,}" if n else "never") for name, n in crossovers.items()]
+        parts.append(
+            "## From which length mamba_ssm's scan is faster\n\n" + _table(("scan", "tokens"), lines)
+        )
     status = [(n, r["status"], f"{r['wall_s']:.0f} s", str(r.get("why", ""))) for n, r in steps.items()]
     parts.append("## Steps\n\n" + _table(("step", "status", "took", "why"), status))
     return "\n\n".join(parts) + "\n"
