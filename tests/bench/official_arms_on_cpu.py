@@ -138,7 +138,13 @@ def other_shapes(inner: Any) -> dict[str, Any]:
         first = graph.prefill(prompts)
         graph.keep()
         ids.append(continued(graph, first))
-    return {"recorded": recorded, "gone": gone, "repeats": ids[1] == ids[2]}
+    return {
+        "recorded": recorded,
+        "gone": gone,
+        "repeats": ids[1] == ids[2],
+        # Where mamba_ssm's own generation keeps graphs, whatever comes after.
+        "keeps_others": hasattr(inner._module, "_decoding_cache"),
+    }
 
 
 def decode(directory: str) -> dict[str, Any]:

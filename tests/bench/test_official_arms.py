@@ -104,4 +104,6 @@ def test_our_own_steps_are_recorded_where_theirs_cannot_be(found: dict[str, Any]
 
 
 def test_another_shape_is_recorded_anew_after_the_last_one_is_freed(found: dict[str, Any]) -> None:
-    assert found["other_shapes"] == {"recorded": 3, "gone": [True] * 3, "repeats": True}
+    assert found["other_shapes"] == {
+        "recorded": 3, "gone": [True] * 3, "repeats": True, "keeps_others": False,
+    }  # fmt: skip
