@@ -199,7 +199,10 @@ def test_the_summary_holds_figures_against_their_targets(tmp_path: Path) -> None
         "prompt_len_tokens": 2048, "status": "ok", "peak_bytes": 5.5e9, "least_ttft_s": 0.25,
         "decode_tokens_per_s": 1234.5,
     }  # fmt: skip
-    lost = {**point, "model": "pythia-1.4b", "status": "oom", "why": "a | b"}
+    larger = {**point, "batch_size": 16, "e2e_tokens_per_s": 900.0}
+    slower = {**point, "model": "pythia-1.4b", "e2e_tokens_per_s": 200.0}
+    point["e2e_tokens_per_s"] = 600.0
+    lost = {**slower, "status": "oom", "why": "a | b", "e2e_tokens_per_s": None}
     lines = [
         record("environment", environment),
         # Of a step that was done twice the last counts.
@@ -207,7 +210,7 @@ def test_the_summary_holds_figures_against_their_targets(tmp_path: Path) -> None
         record("engine_vs_lm_eval", engine(2.3)),
         record("mmlu_vs_lm_eval", engine(9.0, agrees=False)),
         record("decode_vs_official", decode(1.98, 0.65)),
-        record("figure8_right", {"points": [point, lost]}),
+        record("figure8_right", {"points": [point, larger, slower, {**lost, "batch_size": 16}]}),
         record("scan_crossover", {"crossover_tokens": {"mamba-1.4b, one row": 2048, "a batch": None}}),
         record("power", why="deadline"),
     ]
@@ -226,7 +229,9 @@ def test_the_summary_holds_figures_against_their_targets(tmp_path: Path) -> None
     assert "1.98 times | yes |" in speed
     assert "aim 70% | 65.0% | no |" in share
     assert "| mamba-1.4b | eager | unsupported: no graph |  |" in text
-    assert "| mamba-1.4b | graph | none | 8 | 2,048 | 5.50 | 250.00 ms | 1234.5 |  | ok |" in text
+    assert "| mamba-1.4b | graph | none | 8 | 2,048 | 5.50 | 250.00 ms | 1234.5 | 600.0 | ok |" in text
+    (throughput,) = rows_of(text, "throughput of mamba-1.4b against pythia-1.4b")
+    assert "4.50 times at the best batch of each; by batch 8: 3.00 |" in throughput
     assert "oom: a / b |" in text
     assert "| mamba-1.4b, one row | 2,048 |\n| a batch | never |" in text
     assert "| power | skipped | 1 s | deadline |" in text

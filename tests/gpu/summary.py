@@ -49,10 +49,9 @@ def text(steps: Mapping[str, Mapping[str, Any]]) -> str:
         if body := list(lines):
             parts.append(f"## {title}\n\n{_table(header, body)}")
     if crossovers := found(steps, "scan_crossover").get("crossover_tokens"):
-        lines = [(name, f"{n:,}" if n else "never") for name, n in crossovers.items()]
-        parts.append(
-            "## From which length mamba_ssm's scan is faster\n\n" + _table(("scan", "tokens"), lines)
-        )
+        lengths = [(name, f"{n:,}" if n else "never") for name, n in crossovers.items()]
+        title = "## From which length mamba_ssm's scan is faster"
+        parts.append(f"{title}\n\n{_table(('scan', 'tokens'), lengths)}")
     status = [(n, r["status"], f"{r['wall_s']:.0f} s", str(r.get("why", ""))) for n, r in steps.items()]
     parts.append("## Steps\n\n" + _table(("step", "status", "took", "why"), status))
     return "\n\n".join(parts) + "\n"
@@ -73,6 +72,24 @@ def headline(steps: Mapping[str, Mapping[str, Any]]) -> Iterator[Row]:
     for model, of_model in figures.items():
         if isinstance(of_model, dict) and "best_arm" in of_model:
             yield from _decode(model, of_model, figures)
+    yield from _throughput(found(steps, "figure8_right").get("points", []))
+
+
+def _throughput(points: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+    """Yield how many times the second model's throughput the first has, batch by batch and at best."""
+    speeds: dict[str, dict[int, float]] = {}
+    for point in points:
+        if point.get("e2e_tokens_per_s"):
+            of_model = speeds.setdefault(point["model"], {})
+            batch = point["batch_size"]
+            of_model[batch] = max(point["e2e_tokens_per_s"], of_model.get(batch, 0.0))
+    if len(speeds) != 2:
+        return
+    (first, mine), (second, other) = sorted(speeds.items())
+    each = [f"{b}: {mine[b] / other[b]:.2f}" for b in sorted(mine.keys() & other.keys())]
+    best = max(mine.values()) / max(other.values())
+    words = f"{best:.2f} times at the best batch of each; by batch {', '.join(each)}"
+    yield f"throughput of {first} against {second}, prompt included", "the paper: 4 to 5 times", words, ""
 
 
 def _engine(figures: Mapping[str, Any], what: str) -> Iterator[Row]:
