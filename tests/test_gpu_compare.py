@@ -100,10 +100,10 @@ def test_the_parity_check_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.Monk
     from tasks.rows import write_rows
 
     monkeypatch.setenv("PYTHONPATH", str(RUN_SH.parent.parent))
-    checkpoint = checks.write_checkpoint(tmp_path / "checkpoint")
+    checkpoint = checks.write_checkpoint(tmp_path / "checkpoint", hidden_size=32, n_layers=1)
     figures = checks.Figures(tmp_path / "found.json")
     given = argparse.Namespace(check="parity", work=tmp_path, limit=3, rehearse=True)
-    arguments = ["--task", "piqa", "--data-dir", str(write_rows(tmp_path / "data", n=3))]
+    arguments = ["--task", "piqa", "--data-dir", str(write_rows(tmp_path / "data", n=3)), "--no-verify"]
     check_parity._compare_devices(figures, given, [str(checkpoint)], arguments)
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["agree"] is True
