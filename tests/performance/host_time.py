@@ -5,7 +5,8 @@
 A GPU idles whenever the host takes longer to say what is to be done than the GPU takes to do it. Models have
 48 layers, tiny widths and the real classes of a GPU's kernels; a launch and a matrix product do nothing. What
 is left is Python, allocations of states, and arrays that would be copied to the GPU, which are counted. A
-launch itself, some microseconds each and the same number whatever the rows, is not in the figures.
+launch itself, some microseconds each and the same number whatever the rows, is not in the figures. Times are
+the processor's, so that a busy machine hardly changes them.
 
 Each row is one of the engine's patterns: a forward of 30 tokens a row from nothing; forwards from states of
 which each is named four times, keeping none or all; 100 steps of one token a row, each over its own state.
@@ -158,9 +159,9 @@ def measure(name: str, rows: int, repeats: int) -> Iterator[list[str]]:
             sends.n = sends.bytes = 0
             took_s = []
             for _ in range(repeats):
-                began_s = time.perf_counter()
+                began_s = time.thread_time()
                 work()
-                took_s.append((time.perf_counter() - began_s) / steps)
+                took_s.append((time.thread_time() - began_s) / steps)
             each = repeats * steps
             time_ms = f"{1e3 * median(took_s):.2f} ms ({1e3 * min(took_s):.2f}–{1e3 * max(took_s):.2f})"
             yield [name, str(rows), pattern, time_ms, f"{sends.n / each:g}", f"{sends.bytes / each:,.0f}"]
