@@ -41,7 +41,7 @@ def _compare_devices(
 
     runs = {}
     devices = ("cpu", "cpu") if options.rehearse else DEVICES
-    for device in devices:
+    for device in dict.fromkeys(devices):
         command = [sys.executable, "-m", "mambabench", "zeroshot", "--json", "--dtype", "float32"]
         command += ["--device", device, "--limit", str(options.limit), *arguments]
         command += ["--out", str(options.work / "runs" / options.check / device)]
