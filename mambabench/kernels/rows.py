@@ -291,10 +291,6 @@ class Rows:
         view = self.memory.partition.view
         return tuple(None if t is None else view(t, self.number) for t in self.memory.tensors)
 
-    def kept(self, keep: Sequence[int]) -> Rows:
-        """Return some rows in this order; this object must not be used after it."""
-        return Rows.part(self.memory.kept(keep), self.number)
-
     def select(self, rows: Sequence[int]) -> Rows:
         """Return the given rows in the given order, each as often as it is named."""
         return Rows.part(self.memory.select(rows), self.number)

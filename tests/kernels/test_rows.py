@@ -54,7 +54,7 @@ def test_each_row_is_freed_on_its_own() -> None:
 def test_what_a_forward_wrote_is_overwritten_by_the_next() -> None:
     rows = written(2)
     assert Rows.places(rows, LIKE, (2, 3), 2, consume=True) is rows
-    assert is_overwritten(rows.kept([1, 0]))
+    assert is_overwritten(Rows.part(rows.memory.kept([1, 0]), 0))
 
 
 def test_what_others_may_need_is_never_overwritten() -> None:
@@ -67,7 +67,7 @@ def test_what_others_may_need_is_never_overwritten() -> None:
         child = derive(rows)
         assert not is_overwritten(child)
         assert not is_overwritten(rows)
-    assert not is_overwritten(written(2).kept([1, 1]))
+    assert not is_overwritten(Rows.part(written(2).memory.kept([1, 1]), 0))
     assert not is_overwritten(Rows((None, None), (2, 3)))
     rows = written(2)
     places = Rows.places(rows, LIKE, (2, 3), 2)
