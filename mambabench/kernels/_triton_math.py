@@ -139,8 +139,10 @@ def add_norm(
     total = tl.load(residual + place, mask=is_channel, other=0.0)
     if adds:
         total += tl.load(x + place, mask=is_channel, other=0.0).to(tl.float32)
-        tl.store(residual + place, total, mask=is_channel)
     scale = 1.0 / tl.sqrt(tl.sum(total * total, axis=0) / size + eps)
+    if adds:
+        # Only now: where threads hold copies of each other's numbers, a late one would read the sum.
+        tl.store(residual + place, total, mask=is_channel)
     w = tl.load(weight + c, mask=is_channel, other=0.0)
     tl.store(y + place, (total * scale * w).to(y.dtype.element_ty), mask=is_channel)
 

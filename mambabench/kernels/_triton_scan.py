@@ -4,8 +4,9 @@ A program takes one piece of a row and a block of its channels through time, wit
 registers. Rows that are short are one piece, and nothing but the result is written. A long row is cut into
 pieces that run side by side: first each from zeros, for the state it would end with (`scan` without
 outputs), then these are put together in order (`join`), and then each runs again from the state that it
-starts with. The recurrence is algorithm 2 of Gu & Dao 2023 (arXiv:2312.00752, section 3), and it is linear
-in the state: a piece multiplies what it starts with by exp(A times the sum of its step sizes).
+starts with, the first from a copy: the last may overwrite the row's own. The recurrence is algorithm 2 of
+Gu & Dao 2023 (arXiv:2312.00752, section 3), and it is linear in the state: a piece multiplies what it starts
+with by exp(A times the sum of its step sizes).
 """
 
 from __future__ import annotations
@@ -163,8 +164,8 @@ def join(
 ) -> None:
     """Turn the states that one row's pieces reach from zeros into those that they reach in the row.
 
-    `ends` has the former [pieces, N, channels] and gets the latter; a row has `pieces[row]` to
-    `pieces[row + 1]` of them, its last piece apart.
+    `ends` has the former [pieces, N, channels] and gets the latter; a cut row has `pieces[row]` to
+    `pieces[row + 1]` of them: one without tokens, which ends as the row begins, and all but its last.
     """
     row = tl.program_id(0)
     n = tl.arange(0, block_states)

@@ -189,14 +189,13 @@ class TritonKernels:
                 scan(layout.begins, layout.stops, old, new, None, y)
                 return
             pieces = layout.pieces
-            n_inner = len(pieces.inner)
-            ends = A_log2.new_empty(n_inner, *shape)
-            steps = A_log2.new_empty(n_inner, channels)
-            ends_at = pieces.inner * (4 * n_states * channels) + ends.data_ptr()
-            scan(pieces.inner_begins, pieces.inner_stops, None, ends_at, steps, None)
+            ends = A_log2.new_empty(len(pieces.leads), *shape)
+            steps = A_log2.new_empty(len(pieces.leads), channels)
+            ends_at = pieces.leads * (4 * n_states * channels) + ends.data_ptr()
+            scan(pieces.lead_begins, pieces.lead_stops, None, ends_at, steps, None)
             old, new = (_pointers(rows, layout, shape, u.device) for rows in (before, after))
             self._scan.join[(layout.rows, blocks)](
-                A_log2, steps, ends, pieces.inner_of, old, channels, n_states, remembers=old is not None,
+                A_log2, steps, ends, pieces.lead_of, old, channels, n_states, remembers=old is not None,
                 **sizes,
             )  # fmt: skip
             sources = torch.cat([pieces.nowhere[:-1] if old is None else old, ends_at])[pieces.source]
@@ -214,8 +213,9 @@ class TritonKernels:
         if tokens:
             with current(residual):
                 self._math.add_norm[(tokens,)](
-                    residual, x, weight, y, size, eps, adds=x is not None, block=power_of_two(size)
-                )
+                    residual, x, weight, y, size, eps, adds=x is not None, block=power_of_two(size),
+                    num_warps=warps(power_of_two(size)),
+                )  # fmt: skip
         return y
 
     def ssd(
@@ -264,7 +264,9 @@ class TritonKernels:
         least = 1 if by_token else 16
         block_states = max(least, power_of_two(n_states))
         block = max(least, min(_MOST_WIDTH, _SSD_NUMBERS // block_states, power_of_two(width)))
-        options: dict[str, Any] = {"block_states": block_states, "block_width": block, "num_warps": 4}
+        options: dict[str, Any] = {
+            "block_states": block_states, "block_width": block, "num_warps": warps(block_states * block),
+        }  # fmt: skip
         if not by_token:
             # Products of 32-bit numbers without matrix units need more registers.
             is_wide = xbc.dtype == torch.float32
@@ -308,6 +310,7 @@ class TritonKernels:
                 self._math.gate_norm[(tokens, n_groups)](
                     y, zxbcdt, zxbcdt.shape[1], z_column, weight, size, n_groups, eps,
                     norms=weight is not None, gate_first=gate_first, block=power_of_two(size),
+                    num_warps=warps(power_of_two(size)),
                 )  # fmt: skip
 
     def _layout(
@@ -342,6 +345,14 @@ def current(tensor: Tensor) -> AbstractContextManager[Any]:
 def power_of_two(n: int) -> int:
     """Return the smallest power of two that is not smaller."""
     return 1 << max(0, n - 1).bit_length()
+
+
+def warps(numbers: int) -> int:
+    """Return how many warps take a block of so many numbers, a power of two, so that none copies another's.
+
+    What lies in place would be read by a copy after it was written.
+    """
+    return 4 if numbers >= 128 else 1
 
 
 def _require(

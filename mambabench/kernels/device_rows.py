@@ -54,18 +54,22 @@ def sent_together(arrays: Sequence[Int64s], device: torch.device) -> list[Tensor
 
 
 class Pieces(NamedTuple):
-    """Rows cut into pieces for the scan; all but a row's last are its inner ones."""
+    """Rows cut into pieces for the scan.
+
+    A lead is what a piece of a cut row follows on in its row: the piece before it, and no tokens at all for
+    the first. It is the first one's, too, so that a state is read before the last piece may overwrite it.
+    """
 
     begins: Tensor
     stops: Tensor
-    inner_begins: Tensor
-    inner_stops: Tensor
-    inner_of: Tensor
-    """Where each row's inner pieces begin among all of them, and their number, int64 [B + 1]."""
-    inner: Tensor
-    """The numbers of the inner pieces, from 0 on."""
+    lead_begins: Tensor
+    lead_stops: Tensor
+    lead_of: Tensor
+    """Where each row's leads begin among all of them, and their number, int64 [B + 1]."""
+    leads: Tensor
+    """The numbers of the leads, from 0 on."""
     source: Tensor
-    """What each piece goes on from: a row's state, or B plus the number of the inner piece before it."""
+    """What each piece goes on from: a row's state, or B plus the number of its lead."""
     target: Tensor
     """Where each piece's state goes: a row's place, or B for nowhere."""
     nowhere: Tensor
@@ -124,14 +128,15 @@ class Layout:
         begins = self.source[row] + number * self._piece_tokens
         stops = np.minimum(begins + self._piece_tokens, self.source[row] + self._lengths[row])
         is_last = number == counts[row] - 1
-        inner_of = np.append(0, np.cumsum(counts - 1))
-        inner = np.arange(inner_of[-1])
+        is_cut = counts[row] > 1
+        lead_begins = np.maximum(begins - self._piece_tokens, self.source[row])[is_cut]
+        lead_of = np.append(0, np.cumsum(np.where(counts > 1, counts, 0)))
+        leads = np.arange(lead_of[-1])
         source = row.copy()
-        # Each inner piece's end is where the piece after it begins.
-        source[number > 0] = self.rows + inner
+        source[is_cut] = self.rows + leads
         target = np.where(is_last, row, self.rows)
         nowhere = np.zeros(self.rows + 1, np.int64)
-        return [begins, stops, begins[~is_last], stops[~is_last], inner_of, inner, source, target, nowhere]
+        return [begins, stops, lead_begins, begins[is_cut], lead_of, leads, source, target, nowhere]
 
 
 def layout_for(

@@ -66,26 +66,27 @@ def test_pieces_cover_each_row_in_order(lengths: list[int], longest: int, some: 
     begins, stops, source, target = (
         t.tolist() for t in (pieces.begins, pieces.stops, pieces.source, pieces.target)
     )
-    inner, piece = 0, 0
+    lead, piece = 0, 0
     for row, n in enumerate(want):
-        assert pieces.inner_of[row] == inner
+        assert pieces.lead_of[row] == lead
         at = int(starts[row])
+        is_cut = n > longest
         while True:
-            is_first, is_last = at == starts[row], stops[piece] == starts[row] + n
+            is_last = stops[piece] == starts[row] + n
             assert begins[piece] == at
             assert is_last or stops[piece] - at == longest
-            assert source[piece] == (row if is_first else rows + inner - 1)
+            assert source[piece] == (rows + lead if is_cut else row)
             assert target[piece] == (row if is_last else rows)
-            if not is_last:
-                assert pieces.inner_begins[inner] == at
-                assert pieces.inner_stops[inner] == stops[piece]
-                inner += 1
+            if is_cut:
+                assert pieces.lead_begins[lead] == max(at - longest, starts[row])
+                assert pieces.lead_stops[lead] == at
+                lead += 1
             at, piece = stops[piece], piece + 1
             if is_last:
                 break
     assert piece == len(begins)
-    assert pieces.inner_of[-1] == inner
-    assert pieces.inner.tolist() == list(range(inner))
+    assert pieces.lead_of[-1] == lead
+    assert pieces.leads.tolist() == list(range(lead))
     assert pieces.nowhere.tolist() == [0] * (rows + 1)
 
 

@@ -158,6 +158,49 @@ def test_what_is_launched_compiles_without_a_gpu(dtype: torch.dtype, compiled: l
         assert kernel.metadata.shared <= MOST_SHARED_BYTES, name
 
 
+class Recorder:
+    """Stands for a module of kernels: keeps (name, arguments) of each launch, and computes nothing."""
+
+    def __init__(self) -> None:
+        self.launches: list[tuple[str, tuple[Any, ...]]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return _Launches(self.launches, name)
+
+
+class _Launches:
+    def __init__(self, launches: list[tuple[str, tuple[Any, ...]]], name: str) -> None:
+        self.launches, self.name = launches, name
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        return lambda *args, **options: self.launches.append((self.name, args))
+
+
+@needs_triton
+def test_no_program_reads_a_state_that_another_one_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Programs of a launch run in no order: a row's last piece may end before its first one begins.
+    monkeypatch.setattr(cuda, "obstacle", lambda: None)
+    kernels, recorder = TritonKernels(), Recorder()
+    kernels._scan = recorder
+    lengths, d, n = [513, 3, 1024, 0, 1300], 8, 4
+    u, a, vector = torch.zeros(sum(lengths), d), torch.zeros(n, d), torch.zeros(d)
+    state = Rows.apart(torch.zeros(len(lengths), n, d))
+    own = {int(address) for address in state.addresses(len(lengths), (n, d), torch.float32)}
+    proj = torch.zeros(len(u), 2 * n)
+    kernels.scan(u, u, vector, a, proj, 0, vector, u, 0, row_starts(lengths), state, state)
+    for name, args in recorder.launches:
+        if name != "scan":
+            continue
+        begins, _, sources, targets = args[11:15]
+        first = sources.tolist() if sources is not None else [0] * len(begins)
+        readers = {address: piece for piece, address in enumerate(first) if address}
+        writers = {address: piece for piece, address in enumerate(targets.tolist()) if address}
+        assert all(readers.get(address, piece) == piece for address, piece in writers.items())
+    assert set(targets.tolist()) == own | {0}
+    # Those of one piece are read where they lie.
+    assert own & set(first) == {first[2], first[5]}
+
+
 def test_each_device_has_kernels_of_its_own() -> None:
     assert isinstance(kernels_for("cpu", torch.bfloat16), CpuKernels)
     assert kernels_for("cpu").dtype == torch.float32
