@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from mambabench.doctor import remedies
 from mambabench.doctor.extensions import meaning
 from mambabench.doctor.finding import Finding, Verdict
+from mambabench.kernels.triton_version import too_old
 
 if TYPE_CHECKING:
     from mambabench.doctor.facts import Facts
@@ -120,7 +121,11 @@ def _triton(facts: Facts) -> Finding:
             f"It does not import: {meaning(error)[0] or error}.",
             f"pip install --force-reinstall triton=={version}" if usable else "",
         )
-    return Finding("triton", version, "ok" if usable else "not needed", "" if usable else _ONLY_TRITON)
+    if not usable:
+        return Finding("triton", version, "not needed", _ONLY_TRITON)
+    wrong = too_old(version)
+    # mamba-ssm's own kernels may run on it.
+    return Finding("triton", version, "ok", f"Not for our kernels: {wrong}." if wrong else "")
 
 
 def _official(facts: Facts, package: str) -> Finding:

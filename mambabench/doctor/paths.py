@@ -12,6 +12,7 @@ from mambabench.doctor import remedies
 from mambabench.doctor.extensions import meaning
 from mambabench.doctor.finding import Finding, ModelFinding, PathFinding
 from mambabench.doctor.libraries import remedy_of
+from mambabench.kernels.triton_version import too_old
 
 if TYPE_CHECKING:
     from mambabench.doctor.facts import Facts
@@ -55,6 +56,8 @@ def obstacle(path: str, facts: Facts, findings: Sequence[Finding]) -> tuple[str,
         finding = by_check[check]
         if finding.verdict in ("missing", "broken"):
             return f"{finding.title}: {finding.why or finding.seen}".rstrip("."), finding.remedy
+    if path == "triton" and (wrong := too_old(facts.versions["triton"])):
+        return wrong.partition("; ")[0], remedy_of(facts, "", "torch", "")
     if path == "flash" and facts.capability is not None and facts.capability < _FLASH_CAPABILITY:
         number = ".".join(map(str, facts.capability))
         return (

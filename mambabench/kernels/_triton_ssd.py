@@ -80,7 +80,7 @@ def tiles(
         scores *= tl.exp2(between) * step[None, :]
         scores = tl.where(i[:, None] >= i[None, :], scores, 0.0)
         total = tl.dot(scores, x, input_precision=precision)
-        since = tl.exp2(tl.cumsum(fall, axis=0))
+        since = tl.exp2(tl.sum(tl.where(i[:, None] >= i[None, :], fall[None, :], 0.0), axis=1))
         total += tl.dot(c, h, input_precision=precision) * since[:, None]
         total += d[None, :] * x
         at = t[:, None] * (groups * heads_a_group * width) + channel[None, :]

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from mambabench.errors import ExtraMissingError
 from mambabench.kernels.device_rows import Int64s, Layout, layout_for, sent
+from mambabench.kernels.triton_version import installed, too_old
 
 if TYPE_CHECKING:
     from mambabench.kernels.rows import Rows
@@ -54,6 +55,8 @@ def obstacle() -> str | None:
         return "triton is not installed; PyTorch's CUDA builds for Linux bring it"
     if os.environ.get("TRITON_INTERPRET") == "1":
         return None
+    if wrong := too_old(installed()):
+        return wrong
     # Triton compiles a few lines of C for the driver, once on a machine.
     if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
         return "triton finds no C compiler; install gcc or set CC"

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
-from doctor_machines import GPU_TORCH, LIBRARIES, gpu_machine, machine
+from doctor_machines import BUILT, GPU_TORCH, LIBRARIES, gpu_machine, machine
 
 from mambabench.doctor.children import Answer
 from mambabench.doctor.diagnose import diagnose
@@ -134,6 +134,19 @@ def test_a_wrong_kernel_is_exit_code_1_or_4_where_its_path_is_asked_for() -> Non
     asked = diagnosis(probes, ["cpu"])
     assert asked.exit_code == 4
     assert "1 of 1 kernels fail, first a kernel" in page(asked)
+
+
+def test_a_triton_that_computes_wrongly_keeps_our_kernels_alone_from_being_tried() -> None:
+    probes = gpu_machine(versions=LIBRARIES | {"triton": "3.2.0"} | BUILT, kernels=tried)
+    found = diagnosis(probes)
+    assert found.exit_code == 0
+    assert usable(found) == {"cpu", "official"}
+    asked = diagnosis(probes, ["triton"])
+    assert asked.exit_code == 4
+    (path,) = [path for path in asked.paths if path.asked]
+    assert path.reason == "triton 3.2.0 computes Mamba-2's scan wrongly"
+    assert path.remedy.startswith("pip install --upgrade --force-reinstall torch --index-url")
+    assert any(f.check == "triton" and "Not for our kernels" in f.why for f in asked.findings)
 
 
 def test_a_wrong_model_is_as_bad_as_a_wrong_kernel() -> None:

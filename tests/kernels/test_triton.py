@@ -22,10 +22,14 @@ from mambabench.kernels.cuda_choice import ChosenKernels
 from mambabench.kernels.official import Functions
 from mambabench.kernels.packed import CpuKernels, kernels_for, obstacle
 from mambabench.kernels.rows import Rows
+from mambabench.kernels.triton_version import installed, too_old
 from mambabench.models.layers import row_starts
 
 TESTS = Path(__file__).resolve().parents[1]
-needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not here")
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None or too_old(installed()) is not None,
+    reason="Triton is not here, or one that is not used",
+)
 
 
 def _is_old() -> bool:
@@ -225,6 +229,7 @@ def test_a_gpu_gets_triton_in_the_dtype_of_its_products(monkeypatch: pytest.Monk
 def test_what_triton_lacks_is_named(missing: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(cuda, "installed", lambda: "3.3.0")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if missing == "triton" else object())
     monkeypatch.setattr("shutil.which", lambda name: None if missing == "gcc" else f"/usr/bin/{name}")
     monkeypatch.setattr(Path, "is_file", lambda path: missing != "Python.h")
@@ -232,3 +237,32 @@ def test_what_triton_lacks_is_named(missing: str, words: str, monkeypatch: pytes
     with pytest.raises(ExtraMissingError, match=words) as caught:
         kernels_for("cuda")
     assert "--engine as-shipped" in caught.value.hint
+
+
+@pytest.mark.parametrize("version", ["3.2.0", "3.2.0+git1", "2.3.1", "3.3.0a1"])
+def test_a_triton_that_computes_wrongly_is_refused(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr(cuda, "installed", lambda: version)
+    with pytest.raises(ExtraMissingError, match="computes Mamba-2's scan wrongly") as caught:
+        kernels_for("cuda")
+    assert caught.value.hint == "Install torch 2.7 or later, or pass `--engine as-shipped`."
+    # The interpreter compiles nothing.
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert obstacle("cuda") is None
+
+
+def test_other_tritons_are_not_refused() -> None:
+    assert [too_old(version) for version in ("3.3.0", "3.3.0+git96316ce5", "3.10.0", None)] == [None] * 4
+
+
+def test_triton_goes_by_several_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name != "pytorch-triton":
+            raise PackageNotFoundError(name)
+        return "3.4.0"
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+    assert installed() == "3.4.0"
+    monkeypatch.setattr("importlib.metadata.version", lambda name: version("triton"))
+    assert installed() is None
