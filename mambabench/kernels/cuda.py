@@ -117,6 +117,7 @@ class TritonKernels:
         _require(x, x, (tokens, None), column + channels)
         _require(weight, x, (taps, channels), is_parameter=True)
         _require(bias, x, (channels,), is_parameter=True)
+        before, after = _some(before), _some(after)
         shape = taps - 1, channels
         layout = self._layout(starts, x.device, before, after)
         old, new = (_pointers(rows, layout, shape, x.device) for rows in (before, after))
@@ -161,6 +162,7 @@ class TritonKernels:
         _require(A_log2, u, (n_states, channels), is_parameter=True)
         _require(proj, u, (tokens, None), column + 2 * n_states)
         _require(xz, u, (tokens, None), z_column + channels)
+        before, after = _some(before), _some(after)
         y = torch.empty_like(u)
         operands = u, dt, dt_bias, A_log2, proj, column, D, xz, z_column
         self._scan_rows(y, operands, self._layout(starts, u.device, before, after), before, after)
@@ -247,6 +249,7 @@ class TritonKernels:
         for vector in (dt_bias, A_log2):
             _require(vector, xbc, (heads,), is_parameter=True)
         _require(D, xbc, (heads, width), is_parameter=True)
+        before, after = _some(before), _some(after)
         y = xbc.new_empty(tokens, heads * width)
         operands = xbc, zxbcdt, dt_column, dt_bias, A_log2, D, n_groups, dt_limit
         self._ssd_rows(y, operands, self._layout(starts, xbc.device, before, after), before, after)
@@ -329,6 +332,11 @@ class TritonKernels:
         found = layout_for(starts, device, PIECE_TOKENS, memories, None if last is None else last[1])
         self._last = starts, found
         return found
+
+
+def _some(rows: Rows | None) -> Rows | None:
+    """Return rows, or null where each of them is: then nothing is sent, and a simpler kernel runs."""
+    return rows if rows is not None and any(t is not None for t in rows.memory.tensors) else None
 
 
 def _pointers(

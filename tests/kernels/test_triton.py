@@ -205,6 +205,28 @@ def test_no_program_reads_a_state_that_another_one_writes(monkeypatch: pytest.Mo
     assert own & set(first) == {first[2], first[5]}
 
 
+@needs_triton
+def test_rows_that_have_no_states_are_as_if_none_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "obstacle", lambda: None)
+    kernels = TritonKernels()
+    recorders = kernels._math, kernels._scan, kernels._ssd = Recorder(), Recorder(), Recorder()
+    d, n, heads = 8, 4, 2
+    x, a, vector, starts = torch.zeros(6, 24), torch.zeros(n, d), torch.zeros(d), row_starts([5, 1])
+    u, xbc, each = x[:, :d].contiguous(), x[:, : 16 + 2 * n].contiguous(), torch.zeros(heads)
+    found = []
+    for nothing in (None, Rows([None, None], (1,))):
+        kernels.conv_silu(x, 0, torch.zeros(4, d), vector, starts, nothing, nothing)
+        kernels.scan(u, u, vector, a, x, 0, vector, x, 0, starts, nothing, nothing)
+        kernels.ssd(xbc, x, 0, each, each, torch.zeros(heads, d), 1, starts, nothing, nothing)
+        found.append([[(name, len(args)) for name, args in r.launches] for r in recorders])
+        pointers = [args[7] for _, args in kernels._math.launches], kernels._scan.launches[0][1][13:15]
+        assert pointers == ([None], (None, None))
+        assert kernels._ssd.launches[0][1][13:15] == (None, None)
+        for recorder in recorders:
+            recorder.launches.clear()
+    assert found == [[[("conv_silu", 11)], [("scan", 19)], [("tiles", 20)]]] * 2
+
+
 def test_each_device_has_kernels_of_its_own() -> None:
     assert isinstance(kernels_for("cpu", torch.bfloat16), CpuKernels)
     assert kernels_for("cpu").dtype == torch.float32
