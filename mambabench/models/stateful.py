@@ -152,8 +152,6 @@ class State:
     @classmethod
     def concat(cls, parts: Sequence[State]) -> State:
         """Return the rows of several states of one model after one another."""
-        if len(parts) == 1:
-            return parts[0]
         picks = [(n, row) for n, part in enumerate(parts) for row in range(part.rows)]
         return cls._joined(parts, picks, lambda same: type(same[0]).concat(same))
 

@@ -77,6 +77,7 @@ def test_a_row_alone_keeps_its_own_memory_only(steps: Steps) -> None:
     [
         lambda state: state.select([1, 0, 2]),
         lambda state: State.gather([(state, i) for i in range(3)]),
+        lambda state: State.concat([state]),
         lambda state: State.concat([state.select([0, 1]), state.select([2])]),
         lambda state: state.to("cpu"),
     ],
