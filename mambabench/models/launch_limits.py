@@ -21,7 +21,9 @@ kernel                     its offset, and the product that it is below        b
                            stride_x_row`)
 `selective_scan_fwd_       int, into a state each 2,048 tokens of D channels   B D N ceil(L / 2048) <= 2**31
 kernel.cuh`                (`(batch_id * params.dim + dim_id) * n_chunks *
-                           dstate`); its strides have 64 bits
+                           dstate`)
+`selective_scan.h`         uint32 strides in 2.3.1, 64 bits in 2.3.2           B L D <= 2**32
+                           (`index_t`, `batch_id * params.u_batch_stride`)
 `causal_conv1d_fwd.cu`     uint32 (`batch_id * params.x_batch_stride`,         B L D <= 2**32 in mamba_ssm,
                            `channel_id * params.x_c_stride`)                   B L W in transformers, where
                                                                                inputs lie token by token
@@ -162,6 +164,7 @@ def _bounds(part: Any) -> Iterator[Bound]:
 def _mamba1(mixer: Any, columns: int) -> Iterator[Bound]:
     channels, n_states = (int(size) for size in mixer.A_log.shape)
     by_token = columns if hasattr(mixer, "ssm_state_size") else channels
+    # It covers the strides of the scan, which are of as many columns or fewer.
     yield Bound("causal_conv1d_fwd.cu: its input", 1, by_token, UINT32_ELEMENTS)
     yield Bound(
         "selective_scan_fwd_kernel.cuh: states", SCAN_CHUNK_TOKENS, channels * n_states, INT32_ELEMENTS
