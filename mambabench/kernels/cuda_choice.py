@@ -43,6 +43,9 @@ LONG_TOKENS = 256
 """From which length on a row's scan of Mamba-1 is mamba_ssm's; chosen without a measurement."""
 LONG_SSD_TOKENS = CHUNK_TOKENS
 """The same for Mamba-2; chosen without a measurement."""
+ALL_LONG_TOKENS = max(PIECE_TOKENS + 1, LONG_TOKENS, LONG_SSD_TOKENS)
+"""From which length on every row goes another way than short ones, through mamba_ssm or in pieces, but for
+Mamba-1 with many more than the usual 16 states: a comparison needs rows as long."""
 _SHARE_AHEAD = 4
 """A row is long only if it has so many times the tokens that its state is put in as."""
 

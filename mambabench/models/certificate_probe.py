@@ -40,7 +40,8 @@ _MORE_ROWS = 8, 20
 """Side by side token by token, besides one and two: a processor's programs for up to 4 rows, for up to 16,
 and for more differ from each other, and so may a GPU's."""
 _LONG_TOKENS, _LONG_COMPARED = 134, 8
-"""A model that scans in chunks gets a row longer than the 128 tokens of ours, compared at its end."""
+"""A model that scans in chunks gets a row longer than the 128 tokens of ours, compared at its end. Where a
+device computes long rows in another way, a recurrent model gets one whose halves are as long."""
 _TEXT = (
     "The river rose in the night, and by the morning nobody in the village could say where its banks were. "
     "Anna asked her brother for 3 boats; he had only two, he said, and one of them was not his own."
@@ -94,11 +95,28 @@ def make_probe(model: LoadedModel, module: Any, source: Iterator[int], *, refere
     n_threads = 1 + sum(parameter.numel() for parameter in module.parameters()) // _PARAMETERS_PER_THREAD
     with at_most_threads(n_threads):
         exact, shipped = _both(model, both, rows, keep=max(map(len, rows)))
-        if getattr(both[0].config, "chunk_size", None) is not None:
-            long = [list(islice(source, _LONG_TOKENS))]
+        if n_long := _long_row_tokens(model, both[0]):
+            long = [list(islice(source, n_long))]
             more = _both(model, both, long, keep=_LONG_COMPARED)
             rows, exact, shipped = rows + long, exact + more[0], shipped + more[1]
     return Probe(rows, [logits.shape[0] for logits in exact], exact, shipped, n_threads)
+
+
+def _long_row_tokens(model: LoadedModel, reference: Any) -> int:
+    """Return the length of the long row; 0 for none."""
+    is_recurrent = model.stateful is not None and model.stateful.state_size.fixed_bytes > 0
+    if is_recurrent and (half := _all_long_tokens(model.device)):
+        return 2 * half
+    return 0 if getattr(reference.config, "chunk_size", None) is None else _LONG_TOKENS
+
+
+def _all_long_tokens(device: torch.device) -> int:
+    """Return the length from which on a device's scans take another way; 0 where they take one only."""
+    if device.type != "cuda":
+        return 0
+    from mambabench.kernels.cuda_choice import ALL_LONG_TOKENS
+
+    return ALL_LONG_TOKENS
 
 
 def _both(

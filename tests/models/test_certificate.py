@@ -15,7 +15,9 @@ import torch
 from transformers import GPTNeoXForCausalLM, LlamaForCausalLM, Mamba2ForCausalLM, MambaForCausalLM
 
 from mambabench.errors import CertificateError, NotANumberError
-from mambabench.models import certificate, certificate_cache
+from mambabench.kernels.cuda import PIECE_TOKENS
+from mambabench.kernels.cuda_choice import LONG_SSD_TOKENS, LONG_TOKENS
+from mambabench.models import certificate, certificate_cache, certificate_probe
 from mambabench.models.certificate import certify, measure, require, summary
 from mambabench.models.certificate_probe import token_ids
 from mambabench.models.load import check, load
@@ -303,6 +305,32 @@ def test_the_end_of_a_row_longer_than_a_chunk_is_compared() -> None:
         return Step(torch.where((read >= first)[:, None], done.hidden * 1.001, done.hidden), done.state)
 
     assert list(_refused(_faulty("mamba2", wrong_after_a_chunk))) == ["whole"]
+
+
+@pytest.mark.parametrize("family", RECURRENT)
+@pytest.mark.parametrize("is_from_zero", [True, False])
+def test_rows_that_a_device_computes_in_another_way_are_compared(
+    family: str, is_from_zero: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certificate_probe, "_all_long_tokens", lambda device: 40)
+
+    def wrong_if_long(step: Any, ids: Any, lengths: Any, state: Any, **options: Any) -> Step:
+        done = step(ids, lengths, state, **options)
+        if max(lengths) < 40 or (state is None) != is_from_zero or not len(options["read"]):
+            return done
+        read, first = options["read"], sum(lengths) - lengths[-1]
+        return Step(torch.where((read >= first)[:, None], done.hidden * 1.001, done.hidden), done.state)
+
+    assert measure(_model(family)).passed
+    found = _refused(_faulty(family, wrong_if_long))
+    assert list(found) == ["whole" if is_from_zero else "from a state"]
+
+
+def test_a_gpu_compares_rows_longer_than_anything_that_changes_its_way() -> None:
+    model = SimpleNamespace(stateful=_model("mamba").stateful, device=torch.device("cuda"))
+    half = certificate_probe._long_row_tokens(model, None) // 2
+    assert half > PIECE_TOKENS
+    assert half >= max(LONG_TOKENS, LONG_SSD_TOKENS)
 
 
 # What is no number.
