@@ -1,8 +1,9 @@
 """Our own steps as a CUDA graph repeats them, where no library's can be recorded.
 
-Mamba, Mamba-2 and FalconMamba on a GPU without mamba_ssm, and mamba_ssm's hybrids without mamba_ssm, without
-flash-attn, or with convolutions in their attention. What steps change stays at its address, see
-`mambabench.models.static_steps`; prompts go through the forward that every other arm of ours has.
+Mamba, Mamba-2 and FalconMamba on a GPU without mamba_ssm, its hybrids without it, and those of its models
+whose steps of one token differ from their forward (`mambabench.models.official.steps_differ`). What steps
+change stays at its address, see `mambabench.models.static_steps`; prompts go through the forward that every
+other arm of ours has.
 
     steps = InPlaceDecoder(model, implementation="mambabench MambaSteps", weights_bytes=n)
     decoder = GraphDecoder(steps, cuda_recorder(model.device))
@@ -13,7 +14,6 @@ for a moment; keys and values are written to their places at once. It has not ru
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 from mambabench.bench import shipped
 from mambabench.bench.decoders import greedy, prefilled
 from mambabench.bench.failures import UnsupportedError
+from mambabench.models import official
 from mambabench.models.static_steps import StaticSteps, obstacle
 
 if TYPE_CHECKING:
@@ -165,11 +166,8 @@ def _library_steps(
     module = getattr(model, "module", None)
     if module is None:
         raise UnsupportedError(f"{model.record.name} has no shipped code that runs on {model.device.type}")
-    if _is_official(model):
-        mha = importlib.import_module("mamba_ssm.modules.mha")
-        if any(isinstance(m, mha.MHA) and m.d_conv > 0 for m in module.modules()):
-            # See `mambabench.bench.shipped`.
-            raise UnsupportedError("mamba_ssm's attention takes convolved columns for its window")
+    if _is_official(model) and (why := official.steps_differ(module)):
+        raise UnsupportedError(f"mamba_ssm's steps of one token are wrong: {why}")
     found = shipped.stepped(module, model, weights_bytes, attention, chunk_tokens)
     found.make_static()
     return found

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import hybrid_config, tiny_hybrid, tiny_mamba_ssm
+from builders import hybrid_config, mamba_ssm_config, tiny_hybrid, tiny_mamba_ssm
 from mamba_ssm_code import needs_mamba_ssm, run_beside
 
 from mambabench.bench.agreement import TOLERANCE
@@ -17,11 +17,16 @@ PROMPT, NEW = 9, 7
 # Without rotary positions, whose code is flash-attn's.
 PLAIN = {"causal": True, "num_heads": 4, "num_heads_kv": 2, "qkv_proj_bias": False, "out_proj_bias": False}
 
+LIMITED = {"layer": "Mamba2", "d_state": 16, "headdim": 8, "chunk_size": 32, "dt_limit": [0.3, 0.9]}
+DIFFER = ("hybrid with windows", "mamba2 with limits")
+"""mamba_ssm takes what it has convolved for the window of what it convolves next, and forgets the limits."""
+
 pytestmark = needs_mamba_ssm
 
 CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
     "mamba": partial(tiny_mamba_ssm, layer="Mamba1"),
     "mamba2": partial(tiny_mamba_ssm, layer="Mamba2"),
+    "mamba2 with limits": lambda where: tiny_hybrid(where, mamba_ssm_config(ssm_cfg=LIMITED)),
     "hybrid": lambda where: tiny_hybrid(where, hybrid_config(attn_cfg={**PLAIN, "head_dim": 16})),
     "hybrid with windows": lambda where: tiny_hybrid(where, hybrid_config(attn_cfg={**PLAIN, "d_conv": 4})),
 }
@@ -57,8 +62,7 @@ def test_ids_are_those_of_our_own_forward(found: dict[str, Any], family: str, ar
     first, again, *rewound = found[arm]["ids"]
     assert first == again
     assert rewound == [first, first]
-    if family == "hybrid with windows":
-        # mamba_ssm takes what it has convolved for the window of what it will convolve next.
+    if family in DIFFER:
         assert found[arm]["disagreement"] > TOLERANCE["float32"]
         return
     assert first == found["want"]
@@ -92,14 +96,14 @@ def test_what_cannot_be_is_refused(found: dict[str, Any], family: str) -> None:
 
 
 def test_our_own_steps_are_recorded_where_theirs_cannot_be(found: dict[str, Any], family: str) -> None:
-    """Without flash-attn, where theirs would be wrong, and in pieces; else theirs are."""
+    """Where theirs would be wrong, as without flash-attn, and in pieces; else theirs are."""
     theirs, own = "mamba_ssm MambaLMHeadModel", "mambabench HybridSteps over mamba_ssm MambaLMHeadModel"
     instead = found["instead"]
-    assert instead["implementation"] == (own if "hybrid" in family else theirs)
+    assert instead["implementation"] == (own if "hybrid" in family or family in DIFFER else theirs)
     assert ("in steps over a static cache" in instead["kernel_path"]) == ("hybrid" in family)
     assert instead["ids"] == found["want"]
     assert instead["disagreement"] < 1e-4
-    assert found["recorded"] == (own if family == "hybrid with windows" else theirs)
+    assert found["recorded"] == (own if family in DIFFER else theirs)
     assert found["recorded_in_chunks"] == own
 
 
