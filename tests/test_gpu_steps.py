@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -105,12 +106,56 @@ def test_a_timeout_ends_what_the_step_started(tmp_path: Path) -> None:
         run.call(Step("hung", 2, "", python("")), [sys.executable, "-c", code])
     child = int((run.out / "hung.log").read_text().splitlines()[-1])
     for _ in range(50):
-        state = Path(f"/proc/{child}/stat")
-        if not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] == "Z":
+        if not _runs(child):
             break
         time.sleep(0.1)
     else:
         pytest.fail("the child still runs")
+
+
+def test_what_is_ended_from_outside_is_written_down(tmp_path: Path) -> None:
+    given = options(tmp_path)
+    folder = Path(drive.__file__).parent
+    act = "lambda run, step: run.call(step, [sys.executable, '-c', 'import time; time.sleep(60)'])"
+    code = (
+        f"import signal, sys; sys.path.insert(0, {str(folder)!r}); import drive\n"
+        f"drive.STEPS = (drive.Step('endless', 50, '', {act}),)\n"
+        "signal.signal(signal.SIGTERM, drive._stop)\n"
+        f"drive.main(['--wheels', {str(given.wheels)!r}, '--out', {str(given.out)!r}])\n"
+    )
+    for number, status, why in (
+        (signal.SIGTERM, "failed", "stopped from outside"),
+        (signal.SIGKILL, "begun", ""),
+    ):
+        began = subprocess.Popen([sys.executable, "-c", code])
+        child = None
+        for _ in range(300):
+            children = Path(f"/proc/{began.pid}/task/{began.pid}/children").read_text().split()
+            log = given.out / "endless.log"
+            if (
+                children
+                and log.exists()
+                and Path(f"/proc/{children[0]}/cmdline").read_bytes().count(b"sleep")
+            ):
+                child = int(children[0])
+                break
+            time.sleep(0.05)
+        assert child is not None
+        began.send_signal(number)
+        assert began.wait(20) in (128 + number, -number)
+        for _ in range(100):
+            if not _runs(child):
+                break
+            time.sleep(0.05)
+        assert not _runs(child)
+        summary = (given.out / "SUMMARY.md").read_text()
+        assert [line for line in summary.splitlines() if line.startswith(f"| endless | {status} |")]
+        assert why in summary
+
+
+def _runs(pid: int) -> bool:
+    state = Path(f"/proc/{pid}/stat")
+    return state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
 def test_figures_found_before_a_failure_are_kept(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from driven import options
@@ -16,6 +17,8 @@ from gpu.drive import Run, Step
 from gpu.one_architecture import CAPABILITY_VARIABLE, for_one_architecture, parse_capability, patch
 
 RUN_SH = Path(drive.__file__).parent / "run.sh"
+# As the script itself imports it.
+step_running: Any = sys.modules[Run.__module__]
 HOPPER = ["-gencode", "arch=compute_90,code=sm_90"]
 
 # --- one architecture
@@ -220,6 +223,51 @@ def test_a_dry_run_names_what_is_missing(tmp_path: Path) -> None:
     assert (result.returncode, "unknown steps: dance" in result.stderr) == (2, True)
     result = dry_run("--wheels", str(tmp_path / "empty"), "--out", out, "--capability", "sm_90")
     assert (result.returncode, "looks like 9.0" in result.stderr) == (2, True)
+
+
+def test_a_script_in_place_of_nvcc_does_not_hide_the_toolkit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def toolkit(name: str, *, headers: bool) -> Path:
+        folder = tmp_path / name
+        (folder / "bin").mkdir(parents=True)
+        (folder / "include").mkdir()
+        (folder / "bin" / "nvcc").write_text("#!/bin/sh\n")
+        (folder / "bin" / "nvcc").chmod(0o755)
+        if headers:
+            (folder / "include" / "cuda_runtime_api.h").touch()
+        return folder
+
+    script, whole, other = toolkit("a", headers=False), toolkit("b", headers=True), toolkit("c", headers=True)
+    monkeypatch.setattr(step_running, "CUDA_FOLDERS", (whole,))
+    on_path = {"PATH": str(script / "bin")}
+    assert step_running.cuda_home(on_path) == whole
+    assert step_running.cuda_home({"PATH": str(other / "bin")}) == other
+    assert step_running.cuda_home({**on_path, "CUDA_HOME": str(other)}) == other
+    assert step_running.cuda_home({**on_path, "CUDA_HOME": str(tmp_path / "none")}) == whole
+    monkeypatch.setenv("PATH", str(script / "bin"))
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    assert Run(options(tmp_path)).environment()["CUDA_HOME"] == str(whole)
+    monkeypatch.setattr(step_running, "CUDA_FOLDERS", ())
+    assert "CUDA_HOME" not in Run(options(tmp_path)).environment()
+
+
+def test_a_failed_build_says_what_the_compiler_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = options(tmp_path, capability="9.0")
+    sdist(given.wheels, "mamba_ssm-2.3.1")
+    run = Run(given)
+    run.out.mkdir()
+    monkeypatch.setattr(drive.step_packages, "torch_version", lambda run: "2.13.0+cu130")
+
+    def call(step: Step, command: list[str], **environment: str) -> None:
+        said = "ok\n  a.h:4:10: fatal error: no such file\n  b.h:1:1: error: other\nERROR: Failed\n"
+        (run.out / "build_mamba_ssm.log").write_text(said)
+        raise drive.StepError("exit code 1: ERROR: Failed")
+
+    monkeypatch.setattr(run, "call", call)
+    step = Step("build_mamba_ssm", 10, "", drive.build("mamba_ssm"))
+    with pytest.raises(drive.StepError, match=r"Failed; a\.h:4:10: fatal error: no such file$"):
+        step.act(run, step)
 
 
 def test_a_build_is_used_again_and_a_given_wheel_first(

@@ -1,10 +1,10 @@
 """The steps of `run.sh`, each in its own process with its own time limit; one that fails costs no other.
 
 Standard library only: it starts on a machine that has nothing but torch. What is found is written as it
-is found: one line a step in `<out>/steps.jsonl`, the step's figures in `<out>/<step>.json`, everything it
-printed in `<out>/<step>.log`, runs in `<out>/runs/<step>`, and after every step all of it in brief in
-`<out>/SUMMARY.md`. Wheels that were built stay in `<out>/wheels` and are used again; copied into the folder
-of `--wheels`, they are used by other runs.
+is found: in `<out>/steps.jsonl` a line when a step begins and one when it has ended, its figures in
+`<out>/<step>.json`, everything it printed in `<out>/<step>.log`, runs in `<out>/runs/<step>`, and after every
+step all of it in brief in `<out>/SUMMARY.md`. Wheels that were built stay in `<out>/wheels` and are used
+again; copied into the folder of `--wheels`, they are used by other runs.
 
 Exit codes: 0 all chosen steps passed or had nothing to do; 2 wrong usage; 3 a step failed, or its time was
 up; 4 an input is missing.
@@ -16,6 +16,7 @@ import argparse
 import dataclasses
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -25,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import one_architecture
 import step_packages
 import summary
-from plan import GROUPS, LOAN_S, STEPS
+from plan import GROUPS, LOAN_S, STEPS, group_s
 from step_packages import NEVER_INSTALLED, PACKAGES, build, find, unpack
 from step_running import Run, Skipped, Step, StepError
 from step_sweeps import COMMANDS, command_of
@@ -48,6 +49,8 @@ def perform(run: Run, step: Step, failed: set[str], left_s: float | None = None)
     if left_s is not None and left_s < step.limit_s:
         step = dataclasses.replace(step, limit_s=int(max(0, left_s)))
     record: dict[str, Any] = {"step": step.name, "limit_s": step.limit_s}
+    if run.rehearse:
+        record["rehearsed"] = True
     began_s = time.perf_counter()
     run.figures = {}
     run.step_ends_at_s = time.monotonic() + step.limit_s
@@ -60,6 +63,9 @@ def perform(run: Run, step: Step, failed: set[str], left_s: float | None = None)
     elif left_s is not None and left_s < step.least_s:
         record |= {"status": "skipped", "why": DEADLINE}
     else:
+        # What is killed outright leaves this behind.
+        _append(run, {**record, "status": "begun", "wall_s": 0.0})
+        summary.write(run.out)
         try:
             record |= {"status": "ok", "found": step.act(run, step)}
         except Skipped as reason:
@@ -67,15 +73,26 @@ def perform(run: Run, step: Step, failed: set[str], left_s: float | None = None)
         except Exception as error:
             reason_why = str(error) if isinstance(error, StepError) else f"{type(error).__name__}: {error}"
             record |= {"status": "failed", "why": reason_why, "found": run.figures}
+        except BaseException:
+            record |= {"status": "failed", "why": "stopped from outside", "found": run.figures}
+            _keep(run, record, began_s)
+            raise
+    _keep(run, record, began_s)
+    return record
+
+
+def _keep(run: Run, record: dict[str, Any], began_s: float) -> None:
+    """Complete a step's record and write it down."""
     record["wall_s"] = round(time.perf_counter() - began_s, 2)
-    if run.rehearse:
-        record["rehearsed"] = True
-    (run.out / f"{step.name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    (run.out / f"{record['step']}.json").write_text(json.dumps(record, indent=1) + "\n")
+    _append(run, record)
+
+
+def _append(run: Run, record: dict[str, Any]) -> None:
     with (run.out / "steps.jsonl").open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(record) + "\n")
         stream.flush()
         os.fsync(stream.fileno())
-    return record
 
 
 def stands_in_the_way(record: dict[str, Any]) -> bool:
@@ -94,7 +111,7 @@ def passed_before(run: Run, step: Step) -> bool:
     return bool(record["status"] == "ok" and bool(record.get("rehearsed")) == run.rehearse)
 
 
-def dry_run(run: Run, chosen: list[Step]) -> int:
+def dry_run(run: Run, chosen: list[Step], deadline_s: float | None) -> int:
     """Print the plan, look at the inputs, and patch copies of the setup.py files; touches no GPU."""
     run.out.mkdir(parents=True, exist_ok=True)
     problems = []
@@ -116,7 +133,8 @@ def dry_run(run: Run, chosen: list[Step]) -> int:
         print(f"{step.name:20} at most {step.limit_s:5} s  {step.what}{skipped}")
         if step.name in COMMANDS:
             print(f"{'':20} mambabench {' '.join(command_of(step.name, rehearse=run.rehearse, out=run.out))}")
-    print(f"all of it {sum(step.limit_s for step in chosen)} s at most")
+    limits_s = sum(step.limit_s for step in chosen)
+    print(f"all of it {limits_s if deadline_s is None else min(limits_s, deadline_s):g} s at most")
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return 4 if problems else 0
@@ -126,7 +144,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     names = ", ".join(step.name for step in STEPS)
     groups = "\n".join(
-        f"  {name:9} {sum(limits.values())} s: {', '.join(limits)}" for name, limits in GROUPS.items()
+        f"  {name:9} {group_s(name)} s: {', '.join(limits)}" for name, limits in GROUPS.items()
     )
     made = argparse.ArgumentParser(
         prog="run.sh",
@@ -187,9 +205,9 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"error: {folder} is not a directory", file=sys.stderr)
             return 4
     run = Run(options)
-    if options.dry_run:
-        return dry_run(run, chosen)
     deadline_s = options.deadline or (LOAN_S if options.group else None)
+    if options.dry_run:
+        return dry_run(run, chosen, deadline_s)
     run.out.mkdir(parents=True, exist_ok=True)
     run.note_places()
     failed: set[str] = set()
@@ -199,14 +217,22 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         print(f"{step.name} ...", flush=True)
         left_s = None if deadline_s is None else deadline_s - (time.monotonic() - began_s)
-        record = perform(run, step, failed, left_s)
+        try:
+            record = perform(run, step, failed, left_s)
+        finally:
+            summary.write(run.out)
         if stands_in_the_way(record):
             failed.add(step.name)
         why = f"{record['why']} " if "why" in record else ""
         print(f"  {record['status']} {why}{record['wall_s']} s", flush=True)
-        summary.write(run.out)
     return 3 if failed else 0
 
 
+def _stop(number: int, frame: object) -> None:
+    """End by an exception, which ends the step's processes and is written down."""
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
     sys.exit(main())

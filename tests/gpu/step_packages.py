@@ -16,8 +16,8 @@ from typing import Any
 import one_architecture
 from step_running import Run, Step, StepError
 
-# The machine's own torch is what the kernels are built against.
-NEVER_INSTALLED = ("torch-", "triton-", "nvidia_", "pytorch_triton-")
+# The machine's own torch is what the kernels are built against; NVIDIA's are parts of it, but nvidia_ml_py.
+NEVER_INSTALLED = ("torch-", "triton-", "nvidia_c", "nvidia_n", "pytorch_triton-")
 PACKAGES = {
     "causal_conv1d": {"CAUSAL_CONV1D_FORCE_BUILD": "TRUE", "CAUSAL_CONV1D_SKIP_CUDA_BUILD": "FALSE"},
     "mamba_ssm": {
@@ -75,13 +75,18 @@ def build(package: str) -> Callable[[Run, Step], dict[str, Any]]:
         began_s = time.perf_counter()
         jobs = str(max_jobs())
         options = ["--no-build-isolation", "--no-deps", "--no-index", "--no-cache-dir"]
-        run.call(
-            step,
-            [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", str(run.built), str(source)],
-            MAX_JOBS=jobs,
-            **{one_architecture.CAPABILITY_VARIABLE: capability},
-            **PACKAGES[package],
-        )
+        try:
+            run.call(
+                step,
+                [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", str(run.built), str(source)],
+                MAX_JOBS=jobs,
+                **{one_architecture.CAPABILITY_VARIABLE: capability},
+                **PACKAGES[package],
+            )
+        except StepError as error:
+            # pip's last words do not say what the compiler said.
+            said = first_error(run.out / f"{step.name}.log")
+            raise StepError(f"{error}; {said}" if said else str(error)) from error
         note.write_text(json.dumps(key))
         built = find(run.built, package, ".whl")
         return {
@@ -93,6 +98,13 @@ def build(package: str) -> Callable[[Run, Step], dict[str, Any]]:
         }
 
     return act
+
+
+def first_error(log: Path) -> str:
+    """Return the first line of a log in which a compiler reports an error; "" if there is none."""
+    with log.open(encoding="utf-8", errors="replace") as stream:
+        found = (line.strip() for line in stream if ": error:" in line or ": fatal error:" in line)
+        return next(found, "")
 
 
 def install_built(run: Run, step: Step) -> dict[str, Any]:

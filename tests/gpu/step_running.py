@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,9 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 PLACES = "places.json"
 """Where a run notes the paths that it was given, so that `publish.py` can replace them."""
+CUDA_FOLDERS = (Path("/usr/local/cuda"),)
+"""Where a toolkit may lie that `nvcc` on the PATH does not lead to."""
+_PR_SET_PDEATHSIG = 1
 _TOKENIZER = Path("tokenizers") / "gpt-neox-20b"
 
 
@@ -88,6 +94,9 @@ class Run:
         """Return the environment of a step: the installed wheels and this checkout come first."""
         path = [str(REPOSITORY), str(self.site), str(REPOSITORY / "tests"), os.environ.get("PYTHONPATH", "")]
         offline = {"HF_HUB_OFFLINE": "1", "PIP_NO_INDEX": "1", "PYTHONUNBUFFERED": "1"}
+        toolkit = cuda_home(os.environ)
+        if toolkit is not None:
+            offline["CUDA_HOME"] = str(toolkit)
         return {**os.environ, **offline, "PYTHONPATH": os.pathsep.join(filter(None, path)), **more}
 
     def left_s(self, step: Step) -> float:
@@ -114,6 +123,7 @@ class Run:
                 env=self.environment(**environment),
                 cwd=REPOSITORY,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
             try:
                 code = process.wait(self.left_s(step))
@@ -149,3 +159,27 @@ class Run:
         if self.capability is None:
             raise StepError("the card's compute capability is not known: give --capability")
         return self.capability
+
+
+def _end_with_parent() -> None:
+    """Let Linux end this process when the script ends, however that happens."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def cuda_home(environment: Mapping[str, str]) -> Path | None:
+    """Return the CUDA toolkit that kernels are built with; null where none is complete.
+
+    torch takes the folder above that of `nvcc` on the PATH. Where this is a script that calls the real one,
+    no headers are there, and a build fails for want of them, after minutes of compiling.
+
+    Args:
+        environment: "CUDA_HOME" and "CUDA_PATH" go before what is found.
+    """
+    named = [Path(environment[name]) for name in ("CUDA_HOME", "CUDA_PATH") if environment.get(name)]
+    nvcc = shutil.which("nvcc", path=environment.get("PATH"))
+    on_path = [Path(nvcc).parent.parent, Path(nvcc).resolve().parent.parent] if nvcc else []
+    for folder in (*named, *on_path, *CUDA_FOLDERS):
+        if (folder / "bin" / "nvcc").is_file() and (folder / "include" / "cuda_runtime_api.h").is_file():
+            return folder
+    return None
