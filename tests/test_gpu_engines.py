@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from gpu import checks  # noqa: F401 - puts the folder of the script on the path
-from gpu.engine_contest import Contest, documents_that_fit, hold, ratios
+from gpu.engine_contest import ChildError, Contest, hold
+from gpu.engine_figures import documents_that_fit, ratios, reference_documents
 
 DOCUMENTS = {"a": 400, "b": 90}
 
@@ -23,18 +24,28 @@ class Side:
         largest: batch that fits the memory.
     """
 
+    breaks_at = 0
+    """Batch that ends the process."""
+    whole = 999
+    """Batch that fits the memory where all documents are answered."""
+
     def __init__(self, name: str, asked: list[dict[str, Any]], error: float, largest: int) -> None:
         self._name, self._asked, self._error, self._largest = name, asked, error, largest
+
+    def close(self) -> None:
+        self._asked.append({"side": self._name, "do": "close"})
 
     def ask(self, **request: Any) -> dict[str, Any]:
         self._asked.append({"side": self._name, **request})
         if request["do"] == "load":
             self._wide = request["dtype"] == "float32"
             return {"documents": DOCUMENTS}
+        if request.get("batch_size") == self.breaks_at:
+            raise ChildError("an illegal memory access was encountered\nmore lines")
         tasks, n = request["tasks"], request["documents"]
         counted = {task: min(n, DOCUMENTS[task]) for task in tasks}
         requests = 2 * sum(counted.values())
-        if request.get("batch_size", 0) > self._largest:
+        if request.get("batch_size", 0) > (self.whole if request.get("keep") else self._largest):
             return {"oom": "CUDA out of memory", "requests": 0, "peak_bytes": 1}
         if self._name == "ours":
             each_s = 0.001 if request.get("memory_bytes") is None else 0.0008
@@ -104,6 +115,43 @@ def test_a_batch_that_does_not_fit_ends_the_search(tmp_path: Path) -> None:
     assert figures["search b"]["tried"][-1] == {"batch_size": 32, "oom": "CUDA out of memory"}
     with pytest.raises(SystemExit, match="batch size 8"):
         held(tmp_path, largest=4)
+
+
+def test_a_batch_that_breaks_the_process_ends_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Side, "breaks_at", 32)
+    agreed, figures, asked = held(tmp_path)
+    assert agreed
+    assert [figures[f"search {task}"]["best"] for task in "ab"] == [16, 16]
+    tried = figures["search a"]["tried"][-1]
+    assert tried == {"batch_size": 32, "failed": "an illegal memory access was encountered"}
+    # Another process goes on each time.
+    does = [r["do"] for r in asked if r["side"] == "lm-eval" and r.get("dtype") != "float32"]
+    assert [does[i + 1] for i, do in enumerate(does) if do == "close"] == ["load", "load"]
+    monkeypatch.setattr(Side, "breaks_at", 8)
+    with pytest.raises(ChildError):
+        held(tmp_path)
+
+
+def test_a_batch_that_fits_no_longer_with_all_documents_is_halved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Side, "whole", 12)
+    agreed, figures, _ = held(tmp_path)
+    assert agreed
+    assert figures["batch_sizes"] == [8, 8]
+    assert [unit["batch_size"] for unit in figures["pass 0 lm-eval"]["units"]] == [8, 8]
+    monkeypatch.setattr(Side, "whole", 0)
+    with pytest.raises(SystemExit, match="with one request"):
+        held(tmp_path)
+
+
+def test_float32_answers_as_many_documents_as_time_allows(tmp_path: Path) -> None:
+    # 12 times 4 ms for a document of each task.
+    assert reference_documents(2.4, 0.004) == 50
+    _, figures, _ = held(tmp_path, seconds=16.0)
+    assert figures["agreement"]["n_held_against_float32"] == 2 * 2 * 10
 
 
 def test_the_search_keeps_to_its_share_of_the_time(tmp_path: Path) -> None:

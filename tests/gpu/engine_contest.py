@@ -20,9 +20,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
+from engine_figures import documents_that_fit, ratios, reference_documents
 from performance.children import Child, ChildError, our_environment, their_environment
 from sample_errors import errors
 
@@ -32,11 +32,8 @@ SLICE_REQUESTS = 512
 WORSE = 1.15
 """A batch size that takes so much longer ends the search."""
 LARGER_BUDGET_BYTES = 24 * 2**30
-REFERENCE_DOCUMENTS = 100
-"""Of each task, that float32 answers."""
-DOCUMENTS = (20_000, 10_000, 5000, 3000, 2000, 1000, 500, 300, 200, 100, 50, 20)
-RESERVE_S = 45.0
-"""For float32 and for closing."""
+RESERVE_S = 30.0
+"""For float32, beside another loading, and for closing."""
 _SHARE_OF_A_TRY = 1 / 40
 """Of all the time, that a try of one batch size may take."""
 MOST_BLOCKS = 3
@@ -131,27 +128,38 @@ def hold(contest: Contest, say: Say) -> bool:
             loaded = sides[name].ask(**contest.loading(name, contest.dtype))
             load_s[name] = time.monotonic() - loading_s
             say(**{f"{name}_loaded": {"load_s": load_s[name], **loaded}})
-        ours, theirs = sides["ours"], sides["lm-eval"]
+
+        def restart() -> Child:
+            sides["lm-eval"].close()
+            sides["lm-eval"] = open_sides.enter_context(contest.start("lm-eval"))
+            sides["lm-eval"].ask(**contest.loading("lm-eval", contest.dtype))
+            return sides["lm-eval"]
+
         documents = loaded["documents"]
-        sizes, each_s = _best_sizes(contest, theirs, documents, left_s, say)
-        budget, ours_s = _best_budget(contest, ours, documents, say)
+        sizes, each_s = _best_sizes(contest, sides["lm-eval"], restart, documents, left_s, say)
+        budget, ours_s = _best_budget(contest, sides["ours"], documents, say)
+        reserve_s = RESERVE_S + load_s["lm-eval"]
         n = documents_that_fit(
-            contest.documents, max(documents.values()), left_s() - RESERVE_S,
+            contest.documents, max(documents.values()), left_s() - reserve_s,
             lambda limit: sum(min(limit, documents[t]) * (each_s[t] + ours_s) for t in contest.tasks),
         )  # fmt: skip
         say(documents_per_task=n, of_documents=documents)
-        passes = _in_turns(contest, sides, n, sizes, budget, left_s, say)
+        passes = _in_turns(contest, sides, n, sizes, budget, lambda: left_s() - reserve_s, say)
         say(batch_sizes=sizes, memory_bytes=budget, **ratios(passes, contest.units, load_s))
-        wide = _wider(contest, sides, min(n, REFERENCE_DOCUMENTS), sizes, budget)
+        seconds = left_s() - load_s["lm-eval"] - RESERVE_S / 2
+        n = min(n, reference_documents(seconds, sum(each_s.values())))
+        wide = _wider(contest, sides, n, sizes, budget)
     return _agreement(contest, passes, wide, sizes, say)
 
 
 def _best_sizes(
-    contest: Contest, theirs: Child, documents: Mapping[str, int], left_s: Callable[[], float], say: Say
-) -> tuple[list[int], dict[str, float]]:
+    contest: Contest, theirs: Child, restart: Callable[[], Child], documents: Mapping[str, int],
+    left_s: Callable[[], float], say: Say,
+) -> tuple[list[int], dict[str, float]]:  # fmt: skip
     """Return lm-eval's fastest batch size for each unit, and its seconds a document of each task.
 
-    The search ends early where it would take more than half of all the time.
+    The search ends early where it would take more than half of all the time. A batch size that breaks the
+    process ends it as well, and another process goes on.
     """
     chosen: list[int] = []
     each_s: dict[str, float] = {}
@@ -170,7 +178,14 @@ def _best_sizes(
         for size in contest.sizes:
             if tried and left_s() < contest.seconds / 2:
                 break
-            found = _lm_eval(theirs, unit, limit, size)
+            try:
+                found = _lm_eval(theirs, unit, limit, size)
+            except ChildError as error:
+                if not tried:
+                    raise
+                tried.append({"batch_size": size, "failed": str(error).splitlines()[0]})
+                theirs = restart()
+                break
             if "oom" in found:
                 tried.append({"batch_size": size, "oom": found["oom"]})
                 break
@@ -210,38 +225,22 @@ def _best_budget(
     return best["memory_bytes"], float(best["wall_s"]) / counted
 
 
-def documents_that_fit(asked: int | None, there: int, seconds: float, once_s: Callable[[int], float]) -> int:
-    """Return how many documents of each task both sides answer twice within the time.
-
-    Args:
-        asked: most that are wanted; null for no limit.
-        there: documents of the largest task.
-        seconds: for both sides, twice, with ours once more task by task.
-        once_s: of one pass of both sides, by documents of each task.
-
-    >>> documents_that_fit(None, 10_042, 100.0, lambda n: n * 0.02)
-    1000
-    """
-    if asked is not None:
-        return min(asked, there)
-    candidates = sorted({min(n, there) for n in DOCUMENTS}, reverse=True)
-    # What ours is asked again, task by task, costs less than lm-eval's pass.
-    return next((n for n in candidates if 3 * once_s(n) <= seconds), candidates[-1])
-
-
 def _in_turns(
-    contest: Contest, sides: Mapping[str, Child], n: int, sizes: Sequence[int], budget: int | None,
+    contest: Contest, sides: Mapping[str, Child], n: int, sizes: list[int], budget: int | None,
     left_s: Callable[[], float], say: Say,
 ) -> dict[str, list[dict[str, Any]]]:  # fmt: skip
-    """Let both sides answer everything in the order A B B A, once and then as often as time allows."""
+    """Let both sides answer everything in the order A B B A, once and then as often as time allows.
+
+    A batch size that turns out too large is halved in `sizes`.
+    """
     passes: dict[str, list[dict[str, Any]]] = {"lm-eval": [], "ours": []}
     block_s = 0.0
     for block in range(contest.blocks):
-        if block and left_s() - RESERVE_S < block_s:
+        if block and left_s() < block_s:
             break
         began_s = time.monotonic()
         for i, side in enumerate(_ORDER):
-            if i >= 2 and left_s() < RESERVE_S:
+            if i >= 2 and left_s() < 0:
                 break
             first = not passes[side]
             if side == "lm-eval":
@@ -255,16 +254,20 @@ def _in_turns(
     return passes
 
 
-def _theirs_whole(
-    contest: Contest, child: Child, n: int, sizes: Sequence[int], *, first: bool
-) -> dict[str, Any]:
+def _theirs_whole(contest: Contest, child: Child, n: int, sizes: list[int], *, first: bool) -> dict[str, Any]:
     units: list[dict[str, Any]] = []
     samples: dict[str, Any] = {}
     runs: list[str] = []
-    for unit, size in zip(contest.units, sizes, strict=True):
+    for i, unit in enumerate(contest.units):
         keep = contest.work / f"lm-eval-{'+'.join(unit)[:40]}" if first else None
-        found = _lm_eval(child, unit, n, size, samples=True, keep=keep)
-        units.append({"tasks": unit, "batch_size": size, **_timed(found)})
+        found = _lm_eval(child, unit, n, sizes[i], samples=True, keep=keep)
+        while "oom" in found and sizes[i] > 1:
+            # Of all documents some are longer than those that the size was found on.
+            sizes[i] //= 2
+            found = _lm_eval(child, unit, n, sizes[i], samples=True, keep=keep)
+        if "oom" in found:
+            sys.exit(f"lm-eval runs out of memory with one request: {found['oom']}")
+        units.append({"tasks": unit, "batch_size": sizes[i], **_timed(found)})
         samples |= found["samples"]
         runs += [found["run"]] if keep else []
     return {"wall_s": sum(u["wall_s"] for u in units), "units": units, "runs": runs, "samples": samples}
@@ -300,37 +303,6 @@ def _lm_eval(
 def _timed(found: Mapping[str, Any]) -> dict[str, Any]:
     keys = ("wall_s", "requests", "peak_bytes", "tokens_forwarded")
     return {key: found[key] for key in keys if key in found}
-
-
-def ratios(
-    passes: Mapping[str, Sequence[Any]], units: Sequence[Sequence[str]], load_s: Mapping[str, float]
-) -> dict[str, Any]:
-    """Return how many times as long lm-eval takes as ours: together, with loading, and unit by unit.
-
-    Together is the sum of lm-eval's passes, each with its best batch size, over one run of ours.
-    """
-    theirs, ours = passes["lm-eval"], passes["ours"]
-
-    def of(values: Sequence[Sequence[float]]) -> dict[str, Any]:
-        a, b = values
-        return {
-            "times_as_fast": median(a) / median(b),
-            "range": [min(a) / max(b), max(a) / min(b)],
-            "lm_eval_s": list(a),
-            "ours_s": list(b),
-        }
-
-    whole = [[p["wall_s"] for p in side] for side in (theirs, ours)]
-    return {
-        "together": of(whole),
-        "with_loading": of(
-            [[load_s["lm-eval"] + s for s in whole[0]], [load_s["ours"] + s for s in whole[1]]]
-        ),
-        "by_unit": {
-            "+".join(unit): of([[p["units"][i]["wall_s"] for p in side] for side in (theirs, ours)])
-            for i, unit in enumerate(units)
-        },
-    }
 
 
 def _wider(

@@ -20,8 +20,6 @@ from typing import Any
 
 from performance.children import serve
 
-_OUT_OF_MEMORY = "out of memory"
-
 
 class Side:
     """What both sides have in common.
@@ -64,9 +62,12 @@ class Side:
         try:
             found = self.answer(request["tasks"], request["documents"], request)
         except Exception as error:
-            if _OUT_OF_MEMORY not in str(error).lower():
+            from mambabench.bench.failures import classify
+
+            failure = classify(error)
+            if failure.status != "oom":
                 raise
-            found = {"oom": str(error).splitlines()[0]}
+            found = {"oom": failure.detail}
         samples = found.pop("samples", {})
         if request.get("samples"):
             found["samples"] = samples
