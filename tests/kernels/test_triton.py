@@ -42,7 +42,7 @@ def _is_old() -> bool:
 MOST_SHARED_BYTES = 64 << 10
 """What every GPU from Turing on gives a program."""
 MOST_SPILLED_BYTES = 512
-"""Of a thread's registers: a few times what is expected. A compiler out of its depth spills 20 times as much."""
+"""Of a thread's registers: a few times what is expected. Where a compiler gives up, it is over 10 KB."""
 
 
 @needs_triton
