@@ -100,7 +100,7 @@ def script(name: str) -> Callable[[Run, Step], dict[str, Any]]:
 STEPS = (
     Step("environment", 120, "the card, torch, nvcc, processor and memory", check_environment, again=True),
     Step(
-        "install", 300, "install the wheels into --out/site, without an index", install, again=True,
+        "install", 300, "install the wheels into --out/site-packages", install, again=True,
         rehearsed=False,
     ),
     Step(
