@@ -76,7 +76,7 @@ def processor_name() -> str:
 
 @cache
 def nvidia_gpus() -> list[dict[str, Any]]:
-    """Return the name and memory_bytes of each GPU of NVIDIA's, in the driver's order."""
+    """Return name, memory_bytes and compute_capability of each GPU of NVIDIA's, in the driver's order."""
     return _gpus()[0]
 
 
@@ -115,6 +115,7 @@ def _gpus() -> tuple[list[dict[str, Any]], str | None]:
             {
                 "name": _text(pynvml.nvmlDeviceGetName(handle)),
                 "memory_bytes": int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
+                "compute_capability": list(pynvml.nvmlDeviceGetCudaComputeCapability(handle)),
             }
             for handle in handles
         ]

@@ -73,6 +73,9 @@ class _Nvml(types.ModuleType):
     def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
         return types.SimpleNamespace(total=24 << 30)
 
+    def nvmlDeviceGetCudaComputeCapability(self, handle: int) -> Any:
+        return 7, 5
+
     def nvmlSystemGetDriverVersion(self) -> str:
         return "570.1"
 
@@ -83,6 +86,7 @@ def test_gpus_and_driver_come_from_the_management_library(monkeypatch: pytest.Mo
     found = describe_environment()
     assert [g["name"] for g in found["gpus"]] == ["GPU A", "GPU B"]
     assert found["gpus"][0]["memory_bytes"] == 24 << 30
+    assert found["gpus"][0]["compute_capability"] == [7, 5]
     assert found["nvidia_driver"] == "570.1"
     assert library.closed
 

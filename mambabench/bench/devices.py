@@ -46,7 +46,7 @@ def seen_device(text: str) -> str:
 
 
 def visible_gpus() -> list[dict[str, Any]]:
-    """Return name and memory_bytes of each GPU that CUDA_VISIBLE_DEVICES leaves, in its order."""
+    """Return `nvidia_gpus` of each GPU that CUDA_VISIBLE_DEVICES leaves, in its order."""
     gpus = nvidia_gpus()
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
@@ -71,6 +71,15 @@ def seen_name(device: str) -> str:
 
         return processor_name()
     return str(visible_gpus()[int(device.partition(":")[2])]["name"])
+
+
+def seen_capability(device: str) -> tuple[int, int] | None:
+    """Return a GPU's compute capability, (8, 9) for 8.9; null where it is not known, and for a processor."""
+    gpus, number = visible_gpus(), device.partition(":")[2]
+    if not number or int(number) >= len(gpus) or "compute_capability" not in gpus[int(number)]:
+        return None
+    major, minor = gpus[int(number)]["compute_capability"]
+    return int(major), int(minor)
 
 
 def capacity_bytes(device: str) -> int:

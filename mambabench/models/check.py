@@ -15,7 +15,7 @@ from mambabench.errors import CheckpointError, ExtraMissingError
 from mambabench.kernels.packed import obstacle as kernels_obstacle
 from mambabench.models import architecture, convert, hashing, hub, hybrid_shapes, official
 from mambabench.models import tokenizer as tokenizers
-from mambabench.models.device import pick_device, pick_dtype
+from mambabench.models.device import capability_of, pick_device, pick_dtype
 from mambabench.models.locate import Located, locate, with_weights
 from mambabench.models.plan import CheckpointPlan, Engine, Implementation, require_window
 from mambabench.models.weights import embedding_shape, tensor_shapes
@@ -89,7 +89,8 @@ def check(
     if weights == "pretrained":
         located = with_weights(located)
         stored_dtype = _check_weights(located, rows)
-    chosen_dtype = pick_dtype(dtype, device=chosen_device, stored=stored_dtype)
+    capability = capability_of(chosen_device)
+    chosen_dtype = pick_dtype(dtype, device=chosen_device, stored=stored_dtype, capability=capability)
     source = located.files
     hashed = source.all_files if weights == "pretrained" and source is not None else ()
     return CheckpointPlan(

@@ -15,6 +15,8 @@ _DTYPES = {
     "float16": "float16", "fp16": "float16", "half": "float16",
     "bfloat16": "bfloat16", "bf16": "bfloat16",
 }  # fmt: skip
+_FIRST_WITH_BFLOAT16 = (8, 0)
+"""Compute capability; below it no matrix unit takes bfloat16."""
 
 
 def parse_device(text: str) -> tuple[str, int]:
@@ -58,14 +60,24 @@ def pick_device(text: str) -> str:
     return f"cuda:{index}"
 
 
-def pick_dtype(text: str, *, device: str, stored: str) -> str:
+def capability_of(device: str) -> tuple[int, int] | None:
+    """Return the compute capability of what `pick_device` returns; null for a CPU."""
+    if device == "cpu":
+        return None
+    import torch
+
+    return torch.cuda.get_device_capability(device) if torch.cuda.is_available() else None
+
+
+def pick_dtype(text: str, *, device: str, stored: str, capability: tuple[int, int] | None = None) -> str:
     """Return "float32", "float16" or "bfloat16".
 
     Args:
         text: one of these, a usual abbreviation, or "auto": fp32 on a CPU; on a GPU fp16 for a checkpoint
-            stored so and bf16 for all others.
+            stored so and bf16 for all others, and fp16 for all where the GPU has no units for bf16.
         device: as `pick_device` returns it.
         stored: the checkpoint's dtype as safetensors writes it, for example "F16"; may be empty.
+        capability: of the GPU; null where it is not known.
 
     Raises:
         UsageError: another word.
@@ -74,7 +86,8 @@ def pick_dtype(text: str, *, device: str, stored: str) -> str:
     if wanted == "auto":
         if device == "cpu":
             return "float32"
-        return "float16" if stored == "F16" else "bfloat16"
+        is_old = capability is not None and capability < _FIRST_WITH_BFLOAT16
+        return "float16" if stored == "F16" or is_old else "bfloat16"
     if wanted not in _DTYPES:
         raise UsageError(f"unknown dtype '{text}'", hint="Use auto, float32, bfloat16 or float16.")
     return _DTYPES[wanted]

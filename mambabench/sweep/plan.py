@@ -73,7 +73,8 @@ def make_plan(options: SpeedOptions, *, fetch: bool = True) -> SpeedPlan:
     stand_ins = {text: _stand_in(text) for text in options.models if text.startswith((FAKE, OPERATION))}
     refs = told_apart([resolve(text, need_weights=False) for text in options.models if text not in stand_ins])
     device = devices.seen_device(options.device)
-    dtype = pick_dtype(options.dtype, device=device, stored="")
+    capability = devices.seen_capability(device)
+    dtype = pick_dtype(options.dtype, device=device, stored="", capability=capability)
     if options.power and device == "cpu":
         raise DeviceError(
             "`--power` needs an NVIDIA GPU, and the device is cpu",

@@ -9,14 +9,21 @@ import pytest
 import torch
 
 from mambabench.bench import devices
-from mambabench.bench.devices import capacity_bytes, free_bytes, seen_device, seen_name, visible_gpus
+from mambabench.bench.devices import (
+    capacity_bytes,
+    free_bytes,
+    seen_capability,
+    seen_device,
+    seen_name,
+    visible_gpus,
+)
 from mambabench.environment import processor_name
 from mambabench.errors import DeviceError, UsageError
 from mambabench.models.device import pick_device
 
 GPUS: list[dict[str, Any]] = [
     {"name": "small", "memory_bytes": 24 << 30},
-    {"name": "large", "memory_bytes": 80 << 30},
+    {"name": "large", "memory_bytes": 80 << 30, "compute_capability": [9, 0]},
 ]
 
 
@@ -40,6 +47,7 @@ def test_gpus_by_number() -> None:
     assert seen_device("auto") == "cuda:0"
     assert seen_device("cuda:1") == "cuda:1"
     assert (seen_name("cuda:1"), capacity_bytes("cuda:1")) == ("large", 80 << 30)
+    assert [seen_capability(device) for device in ("cpu", "cuda:0", "cuda:1")] == [None, None, (9, 0)]
     with pytest.raises(DeviceError, match=r"has 2 GPUs.*The last one is cuda:1"):
         seen_device("cuda:2")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mambabench.errors import DeviceError, UsageError
-from mambabench.models.device import pick_device, pick_dtype
+from mambabench.models.device import capability_of, pick_device, pick_dtype
 
 
 @pytest.fixture
@@ -36,6 +36,13 @@ def test_a_gpu_that_pytorch_cannot_see_is_told_apart(monkeypatch: pytest.MonkeyP
     assert pick_device("auto") == "cpu"
 
 
+@pytest.mark.usefixtures("two_gpus")
+def test_a_gpu_says_what_it_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"cuda:0": (7, 5), "cuda:1": (9, 0)}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", known.__getitem__)
+    assert [capability_of(device) for device in ("cpu", *known)] == [None, (7, 5), (9, 0)]
+
+
 @pytest.mark.parametrize("text", ["", "gpu", "cuda:", "cuda:-1", "cuda:1:2", "mps"])
 def test_other_devices_are_unknown(text: str) -> None:
     with pytest.raises(UsageError, match="Use auto, cpu, cuda or cuda:1"):
@@ -47,5 +54,8 @@ def test_auto_follows_the_device_and_the_checkpoint() -> None:
     assert pick_dtype("auto", device="cuda:0", stored="F16") == "float16"
     assert pick_dtype("auto", device="cuda:0", stored="F32") == "bfloat16"
     assert pick_dtype("fp32", device="cuda:0", stored="F16") == "float32"
+    for capability, auto in (((7, 5), "float16"), ((8, 0), "bfloat16"), ((12, 0), "bfloat16")):
+        assert pick_dtype("auto", device="cuda:0", stored="F32", capability=capability) == auto
+        assert pick_dtype("bf16", device="cuda:0", stored="F32", capability=capability) == "bfloat16"
     with pytest.raises(UsageError, match="unknown dtype 'int8'"):
         pick_dtype("int8", device="cpu", stored="")
