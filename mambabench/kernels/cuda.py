@@ -7,7 +7,9 @@ copied when rows go on from states that others share.
     kernels = kernels_for("cuda", torch.bfloat16)
     y = kernels.conv_silu(xz, 0, taps, bias, starts, None, after)
 
-No batch is split for its size: places are int64, where kernels elsewhere count in 32 bits.
+No batch is split for its size: places are int64, where kernels elsewhere count in 32 bits. Nothing but the
+order of a stream keeps memory that is known by its address alone: all forwards over some rows must be on one.
+Mamba-2's kernel goes by the longest row of a batch, so that a row's last bits depend on what is beside it.
 
 It has not run on a GPU yet. What is tested without one: every kernel in Triton's interpreter against
 float64, whole models against the CPU's, and that all of them compile as launched (compute capability 8.0).
