@@ -77,7 +77,6 @@ def test_a_row_alone_keeps_its_own_memory_only(steps: Steps) -> None:
     [
         lambda state: state.select([1, 0, 2]),
         lambda state: State.gather([(state, i) for i in range(3)]),
-        lambda state: State.concat([state]),
         lambda state: State.concat([state.select([0, 1]), state.select([2])]),
         lambda state: state.to("cpu"),
     ],
@@ -95,6 +94,12 @@ def test_giving_up_a_branch_leaves_the_rest(steps: Steps, branch: Any) -> None:
     was = given.snapshot()
     steps.step(tokens(6, 3), [1, 2, 3], state, consume=True)
     assert same(given, was)
+
+
+def test_a_concatenation_of_one_state_may_be_given_up(steps: Steps) -> None:
+    state, want = begun(steps, 5, 3), begun(steps, 5, 3)
+    steps.step(tokens(3, 3), [1, 2], State.concat([state]), consume=True)
+    assert same(state, want)
 
 
 def test_states_that_are_kept_twice_do_not_meet(steps: Steps) -> None:
