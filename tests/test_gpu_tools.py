@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -252,51 +253,88 @@ def test_a_script_in_place_of_nvcc_does_not_hide_the_toolkit(
     assert "CUDA_HOME" not in Run(options(tmp_path)).environment()
 
 
-def test_a_failed_build_says_what_the_compiler_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def building(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a run with both source distributions."""
     given = options(tmp_path, capability="9.0")
-    sdist(given.wheels, "mamba_ssm-2.3.1")
+    for name in ("causal_conv1d-1.7.0", "mamba_ssm-2.3.1"):
+        sdist(given.wheels, name)
+    monkeypatch.setattr(drive.step_packages, "torch_version", lambda run: "2.13.0+cu130")
     run = Run(given)
     run.out.mkdir()
-    monkeypatch.setattr(drive.step_packages, "torch_version", lambda run: "2.13.0+cu130")
+    return run
 
+
+BUILD = next(step for step in drive.STEPS if step.name == "build")
+
+
+def test_a_failed_build_says_what_the_compiler_said(building: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def call(step: Step, command: list[str], **environment: str) -> None:
         said = "ok\n  a.h:4:10: fatal error: no such file\n  b.h:1:1: error: other\nERROR: Failed\n"
-        (run.out / "build_mamba_ssm.log").write_text(said)
+        (building.out / "build.log").write_text(said)
+        (building.built / "mamba_ssm-2.3.1-cp311-cp311-linux_x86_64.whl").touch()
         raise drive.StepError("exit code 1: ERROR: Failed")
 
-    monkeypatch.setattr(run, "call", call)
-    step = Step("build_mamba_ssm", 10, "", drive.build("mamba_ssm"))
+    monkeypatch.setattr(building, "call", call)
     with pytest.raises(drive.StepError, match=r"Failed; a\.h:4:10: fatal error: no such file$"):
-        step.act(run, step)
+        BUILD.act(building, BUILD)
+    # The other was built, and is not built again.
+    assert building.figures["mamba_ssm"]["built"] is True
+    with pytest.raises(drive.StepError):
+        BUILD.act(building, BUILD)
+    assert building.figures["mamba_ssm"]["why"] == "built by an earlier run"
+
+
+def test_both_packages_are_built_at_once(building: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = building.call
+
+    def call(step: Step, command: list[str], **environment: str) -> None:
+        # Each waits for the other.
+        code = (
+            "import os, pathlib, sys, time\n"
+            "mine = pathlib.Path(sys.argv[-1]); (mine / 'begun').touch()\n"
+            "while len(list(mine.parent.glob('*/begun'))) < 2: time.sleep(0.02)\n"
+            "name = mine.name; built = sys.argv[sys.argv.index('--wheel-dir') + 1]\n"
+            "pathlib.Path(built, name + '-cp311-cp311-linux_x86_64.whl').touch()\n"
+            "sys.exit(os.environ['MAMBA_FORCE_BUILD'] != 'TRUE')\n"
+        )
+        script = building.out / "one.py"
+        script.write_text(code)
+        words = shlex.split(command[3])
+        assert words[1:4] == ["-m", "pip", "wheel"]
+        replaced = f"{sys.executable} {script} {shlex.join(words[4:])}"
+        real(step, [*command[:3], replaced, *command[4:]], **environment)
+
+    monkeypatch.setattr(building, "call", call)
+    assert {name: f["built"] for name, f in BUILD.act(building, BUILD).items() if isinstance(f, dict)} == {
+        "causal_conv1d": True,
+        "mamba_ssm": True,
+    }
 
 
 def test_a_build_is_used_again_and_a_given_wheel_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    building: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = options(tmp_path, capability="9.0")
-    sdist(given.wheels, "mamba_ssm-2.3.1")
-    run = Run(given)
-    run.out.mkdir()
-    monkeypatch.setattr(drive.step_packages, "torch_version", lambda run: "2.13.0+cu130")
     built: list[dict[str, str]] = []
 
     def call(step: Step, command: list[str], **environment: str) -> None:
         built.append(environment)
-        (run.built / "mamba_ssm-2.3.1-cp311-cp311-linux_x86_64.whl").touch()
+        for source in command[4:]:
+            (building.built / f"{Path(source).name}-cp311-cp311-linux_x86_64.whl").touch()
 
-    monkeypatch.setattr(run, "call", call)
-    step = Step("build_mamba_ssm", 10, "", drive.build("mamba_ssm"))
-    assert step.act(run, step)["built"] is True
-    assert step.act(run, step) == {
+    monkeypatch.setattr(building, "call", call)
+    assert BUILD.act(building, BUILD)["mamba_ssm"]["built"] is True
+    assert BUILD.act(building, BUILD)["mamba_ssm"] == {
         "wheel": "mamba_ssm-2.3.1-cp311-cp311-linux_x86_64.whl",
         "built": False,
         "why": "built by an earlier run",
     }
     [environment] = built
-    assert environment["MAMBA_FORCE_BUILD"] == "TRUE"
+    assert environment["MAMBA_FORCE_BUILD"] == environment["CAUSAL_CONV1D_FORCE_BUILD"] == "TRUE"
     assert environment[CAPABILITY_VARIABLE] == "9.0"
     # Another card, another build.
-    run.capability = "8.6"
-    assert step.act(run, step)["built"] is True
-    (given.wheels / "mamba_ssm-2.3.2-cp311-cp311-linux_x86_64.whl").touch()
-    assert step.act(run, step)["why"] == "a wheel was given"
+    building.capability = "8.6"
+    (building.wheels / "mamba_ssm-2.3.2-cp311-cp311-linux_x86_64.whl").touch()
+    found = BUILD.act(building, BUILD)
+    assert found["causal_conv1d"]["built"] is True
+    assert found["mamba_ssm"]["why"] == "a wheel was given"

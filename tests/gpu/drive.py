@@ -27,11 +27,11 @@ import one_architecture
 import step_packages
 import summary
 from plan import GROUPS, LOAN_S, STEPS, group_s
-from step_packages import NEVER_INSTALLED, PACKAGES, build, find, unpack
+from step_packages import NEVER_INSTALLED, PACKAGES, find, unpack
 from step_running import Run, Skipped, Step, StepError
 from step_sweeps import COMMANDS, command_of
 
-__all__ = ["COMMANDS", "STEPS", "Run", "Step", "StepError", "build", "main"]
+__all__ = ["COMMANDS", "STEPS", "Run", "Step", "StepError", "main"]
 
 DEADLINE = "deadline"
 REHEARSAL = "rehearsal"

@@ -104,11 +104,7 @@ STEPS = (
         rehearsed=False,
     ),
     Step(
-        "build_causal_conv1d", 1200, "build causal-conv1d for this card", build("causal_conv1d"),
-        ("environment",), least_s=60, rehearsed=False,
-    ),
-    Step(
-        "build_mamba_ssm", 2400, "build mamba-ssm for this card", build("mamba_ssm"), ("environment",),
+        "build", 3600, "build causal-conv1d and mamba-ssm for this card", build, ("environment",),
         least_s=120, rehearsed=False,
     ),
     Step("install_built", 120, "install what was built", install_built, again=True, rehearsed=False),
@@ -161,7 +157,7 @@ _READY = {"environment": 60, "install": 60, "install_built": 20, "versions": 10}
 
 GROUPS: dict[str, dict[str, int]] = {
     "build": {
-        **_READY, "build_causal_conv1d": 110, "build_mamba_ssm": 400,
+        **_READY, "build": 510,
     },
     "check": {
         **_READY, "kernels": 30, "official": 60, "doctor": 130, "pytest": 210, "scan_crossover": 80,

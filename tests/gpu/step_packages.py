@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,13 @@ PACKAGES = {
     },
 }
 GIB_PER_COMPILER = 4
+_AT_ONCE = """
+ended=0
+for source; do eval "$0" '"$source"' & done
+for job in $(jobs -p); do wait "$job" || ended=1; done
+exit $ended
+"""
+"""The command comes first, then what it is called with, each time by itself."""
 
 
 def install(run: Run, step: Step) -> dict[str, Any]:
@@ -57,47 +64,68 @@ def pip_install(run: Run, wheels: list[Path]) -> list[str]:
     return [sys.executable, "-m", "pip", "install", "--quiet", *options, *map(str, wheels)]
 
 
-def build(package: str) -> Callable[[Run, Step], dict[str, Any]]:
-    """Return the step that builds one package for this card, or finds it built."""
+def build(run: Run, step: Step) -> dict[str, Any]:
+    """Build what was neither given nor built before, for this card: both packages at once.
 
-    def act(run: Run, step: Step) -> dict[str, Any]:
+    One file of each takes most of its time, and keeps one core busy.
+    """
+    found: dict[str, Any] = {}
+    missing = []
+    for package in PACKAGES:
         if given := find(run.wheels, package, ".whl"):
-            return {"wheel": given.name, "built": False, "why": "a wheel was given"}
-        capability = run.known_capability()
-        note = run.built / f"{package}.json"
-        # A wheel fits the torch that it was built against, and the card.
-        key = {"capability": capability, "python": sys.version.split()[0], "torch": torch_version(run)}
-        earlier = find(run.built, package, ".whl")
-        if earlier and note.exists() and json.loads(note.read_text()) == key:
-            return {"wheel": earlier.name, "built": False, "why": "built by an earlier run"}
-        source, what = unpack(run, package, run.out / "src")
-        run.built.mkdir(parents=True, exist_ok=True)
-        began_s = time.perf_counter()
-        jobs = str(max_jobs())
-        options = ["--no-build-isolation", "--no-deps", "--no-index", "--no-cache-dir"]
-        try:
-            run.call(
-                step,
-                [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", str(run.built), str(source)],
-                MAX_JOBS=jobs,
-                **{one_architecture.CAPABILITY_VARIABLE: capability},
-                **PACKAGES[package],
-            )
-        except StepError as error:
-            # pip's last words do not say what the compiler said.
-            said = first_error(run.out / f"{step.name}.log")
-            raise StepError(f"{error}; {said}" if said else str(error)) from error
-        note.write_text(json.dumps(key))
-        built = find(run.built, package, ".whl")
-        return {
-            "wheel": built.name if built else "",
-            "built": True,
-            "setup": what,
-            "max_jobs": int(jobs),
-            "build_s": round(time.perf_counter() - began_s, 1),
-        }
+            found[package] = {"wheel": given.name, "built": False, "why": "a wheel was given"}
+        elif earlier := _built_before(run, package):
+            found[package] = {"wheel": earlier.name, "built": False, "why": "built by an earlier run"}
+        else:
+            missing.append(package)
+    run.figures = found
+    if not missing:
+        return found
+    sources = {package: unpack(run, package, run.out / "src") for package in missing}
+    run.built.mkdir(parents=True, exist_ok=True)
+    for package in missing:
+        _note(run, package).unlink(missing_ok=True)
+    began_s = time.perf_counter()
+    jobs = str(max_jobs())
+    command = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index"]
+    command += ["--no-cache-dir", "--wheel-dir", str(run.built)]
+    try:
+        run.call(
+            step,
+            ["bash", "-c", _AT_ONCE, shlex.join(command), *(str(source) for source, _ in sources.values())],
+            MAX_JOBS=jobs,
+            **{one_architecture.CAPABILITY_VARIABLE: run.known_capability()},
+            **{name: value for package in missing for name, value in PACKAGES[package].items()},
+        )
+    except StepError as error:
+        # pip's last words do not say what the compiler said.
+        said = first_error(run.out / f"{step.name}.log")
+        raise StepError(f"{error}; {said}" if said else str(error)) from error
+    finally:
+        for package, (_, what) in sources.items():
+            if built := find(run.built, package, ".whl"):
+                _note(run, package).write_text(json.dumps(_key(run)))
+                found[package] = {"wheel": built.name, "built": True, "setup": what}
+    return {**found, "max_jobs": int(jobs), "build_s": round(time.perf_counter() - began_s, 1)}
 
-    return act
+
+def _key(run: Run) -> dict[str, str]:
+    """Return what a wheel fits: the torch that it was built against, and the card."""
+    python = sys.version.split()[0]
+    return {"capability": run.known_capability(), "python": python, "torch": torch_version(run)}
+
+
+def _note(run: Run, package: str) -> Path:
+    return run.built / f"{package}.json"
+
+
+def _built_before(run: Run, package: str) -> Path | None:
+    note, wheel = _note(run, package), find(run.built, package, ".whl")
+    if wheel and note.exists() and json.loads(note.read_text()) == _key(run):
+        return wheel
+    if wheel:
+        wheel.unlink()
+    return None
 
 
 def first_error(log: Path) -> str:

@@ -64,7 +64,7 @@ class Run:
             self.tokenizer = self.data / _TOKENIZER
         self.checkpoint: Path | None = options.checkpoint.resolve() if options.checkpoint else None
         self.rehearse: bool = options.rehearse
-        # By this name dill, with which data sets tell their steps apart, knows packages from a user's modules.
+        # By this name dill, by which data sets are hashed, tells packages from a user's modules.
         self.site = self.out / "site-packages"
         self.built = self.out / "wheels"
         self.capability: str | None = options.capability
