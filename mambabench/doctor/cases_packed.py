@@ -47,7 +47,7 @@ _NORMS = ((7, 192), (1, 768))
 _LONG_SCAN: Final = ((300, 270), 64, 16, True)
 _LONG_SSD: Final = ((300, 260), (4, 64, 64, 1), True)
 _FEW_ELEMENTS: Final = 16_000
-"""Of a call's largest tensor, so that the first row is cut."""
+"""Of a call's largest tensor, so that the rows are cut."""
 
 
 def packed_cases(

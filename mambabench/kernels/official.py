@@ -40,7 +40,7 @@ MOST_STATES = 256
 TERMS = {torch.float32: 1, torch.bfloat16: 3}
 """Tokens for one state. float16 is too narrow for states of any size: with them it is scanned as float32."""
 ROUNDED_TO = 16
-"""Of Mamba-1's padded rows: those that begin at multiples of 16 numbers are faster to read and write."""
+"""Of Mamba-1's padded rows, so that each begins a sector of memory; chosen without a measurement."""
 CHUNK_TOKENS = 256
 """Of Mamba-2's scan, as its models are shipped."""
 _NO_STEP = -1e4
