@@ -91,7 +91,8 @@ _OPTIONS = (
     ),
     click.option(
         "--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-        help="Type of the weights. [default: float32 on a CPU, bfloat16 on a GPU]",
+        help="Type of the weights. [default: float32 on a CPU, bfloat16 on a GPU, "
+        "float16 on one before capability 8.0]",
     ),
     click.option(
         "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to run."
