@@ -41,7 +41,7 @@ _MORE_ROWS = 8, 20
 and for more differ from each other, and so may a GPU's."""
 _LONG_TOKENS, _LONG_COMPARED = 134, 8
 """A model that scans in chunks gets a row longer than the 128 tokens of ours, compared at its end. Where a
-device computes long rows in another way, a recurrent model gets one whose halves are as long."""
+device computes long rows in another way, a recurrent model gets one that is as long behind a short prefix."""
 _TEXT = (
     "The river rose in the night, and by the morning nobody in the village could say where its banks were. "
     "Anna asked her brother for 3 boats; he had only two, he said, and one of them was not his own."
@@ -105,8 +105,8 @@ def make_probe(model: LoadedModel, module: Any, source: Iterator[int], *, refere
 def _long_row_tokens(model: LoadedModel, reference: Any) -> int:
     """Return the length of the long row; 0 for none."""
     is_recurrent = model.stateful is not None and model.stateful.state_size.fixed_bytes > 0
-    if is_recurrent and (half := _all_long_tokens(model.device)):
-        return 2 * half
+    if is_recurrent and (long := _all_long_tokens(model.device)):
+        return _TRUNK_TOKENS + long
     return 0 if getattr(reference.config, "chunk_size", None) is None else _LONG_TOKENS
 
 
@@ -149,13 +149,19 @@ def _whole(stateful: StatefulModel, probe: Probe) -> Iterator[Answer]:
 def _from_a_state(stateful: StatefulModel, probe: Probe) -> Iterator[Answer]:
     """Keep states of prefixes and let several rows go on from each, in more than one call."""
     one, several, single, own, *long = range(len(probe.rows))
-    heads = [one, own, *long]
-    cuts = [_TRUNK_TOKENS, _OWN_SPLIT, *(len(probe.rows[row]) // 2 for row in long)]
+    ways = [(row, cut) for row in long for cut in _long_cuts(len(probe.rows[row]))]
+    heads = [one, own, *(row for row, _ in ways)]
+    cuts = [_TRUNK_TOKENS, _OWN_SPLIT, *(cut for _, cut in ways)]
     state = _prefixes(stateful, probe, heads, cuts)
     yield _forward(stateful, probe, heads, cuts, state, keep=())[0]
     # The state was only lent, and is as it was.
     siblings = State.gather([(state, 0), (state, 0)])
     yield _forward(stateful, probe, [single, several], [_TRUNK_TOKENS] * 2, siblings, keep=())[0]
+
+
+def _long_cuts(n_tokens: int) -> list[int]:
+    """Return where the long row is cut: where length matters, once to be long before a state, once after."""
+    return [n_tokens // 2] if n_tokens == _LONG_TOKENS else [_TRUNK_TOKENS, n_tokens - _LONG_COMPARED]
 
 
 def _token_by_token(stateful: StatefulModel, probe: Probe) -> Iterator[Answer]:

@@ -308,29 +308,38 @@ def test_the_end_of_a_row_longer_than_a_chunk_is_compared() -> None:
 
 
 @pytest.mark.parametrize("family", RECURRENT)
-@pytest.mark.parametrize("is_from_zero", [True, False])
+@pytest.mark.parametrize("where", ["whole", "from a state", "state"])
 def test_rows_that_a_device_computes_in_another_way_are_compared(
-    family: str, is_from_zero: bool, monkeypatch: pytest.MonkeyPatch
+    family: str, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(certificate_probe, "_all_long_tokens", lambda device: 40)
 
     def wrong_if_long(step: Any, ids: Any, lengths: Any, state: Any, **options: Any) -> Step:
         done = step(ids, lengths, state, **options)
-        if max(lengths) < 40 or (state is None) != is_from_zero or not len(options["read"]):
+        if max(lengths) < 40:
             return done
-        read, first = options["read"], sum(lengths) - lengths[-1]
+        if where == "state":
+            return (
+                done
+                if done.state is None
+                else Step(done.hidden, _mapped(done.state, "ssm", lambda t: t * 1.1))
+            )
+        read, first = options["read"], sum(lengths) - lengths[-1] - lengths[-2]
+        if (state is None) != (where == "whole") or not len(read):
+            return done
         return Step(torch.where((read >= first)[:, None], done.hidden * 1.001, done.hidden), done.state)
 
     assert measure(_model(family)).passed
-    found = _refused(_faulty(family, wrong_if_long))
-    assert list(found) == ["whole" if is_from_zero else "from a state"]
+    assert list(_refused(_faulty(family, wrong_if_long))) == ["whole" if where == "whole" else "from a state"]
 
 
 def test_a_gpu_compares_rows_longer_than_anything_that_changes_its_way() -> None:
     model = SimpleNamespace(stateful=_model("mamba").stateful, device=torch.device("cuda"))
-    half = certificate_probe._long_row_tokens(model, None) // 2
-    assert half > PIECE_TOKENS
-    assert half >= max(LONG_TOKENS, LONG_SSD_TOKENS)
+    n_tokens = certificate_probe._long_row_tokens(model, None)
+    for cut in certificate_probe._long_cuts(n_tokens):
+        longest = max(cut, n_tokens - cut)
+        assert longest > PIECE_TOKENS
+        assert longest >= max(LONG_TOKENS, LONG_SSD_TOKENS)
 
 
 # What is no number.
