@@ -114,7 +114,7 @@ class State:
     def allocated_bytes(self) -> int:
         """Bytes of the memory that is held, with the room for tokens to come that `nbytes` leaves out."""
         found: dict[int, int] = {}
-        for layer in self._each_memoryonce():
+        for layer in self._each_memory_once():
             found |= layer.allocations()
         return sum(found.values())
 
@@ -201,7 +201,7 @@ class State:
             ),
         )
 
-    def _each_memoryonce(self) -> Iterator[LayerState]:
+    def _each_memory_once(self) -> Iterator[LayerState]:
         """Yield the layers, but none whose memory those before it have parts of, too."""
         known: set[Memory] = set()
         for layer in self.layers:
@@ -217,7 +217,7 @@ def bytes_of(states: Iterable[State]) -> int:
     """Return the bytes that several states take together; memory that they share counts once."""
     found: dict[int, int] = {}
     for state in states:
-        for layer in state._each_memoryonce():
+        for layer in state._each_memory_once():
             for address, size in layer.storages().items():
                 found[address] = max(size, found.get(address, 0))
     return sum(found.values())
