@@ -95,7 +95,7 @@ def _hold(
         dtype=given["dtype"], backend=given["backend"], at_least=at_least, aim=aim, tasks=units,
     )  # fmt: skip
     if not hold(Contest(**given, **more), figures.add):
-        sys.exit("the log-likelihoods of mambabench err more than lm-eval's: see 'agreement'")
+        sys.exit("not shown to be as exact as lm-eval: see 'agreement' or 'reference_failed'")
 
 
 def standins() -> str | None:

@@ -11,12 +11,12 @@
 #
 # NOT RUN ON HARDWARE YET, all of it: the build, of which causal-conv1d was compiled where there is no card, and
 # the checks, written against the sources of causal-conv1d 1.7.0 and mamba-ssm 2.3.1 and 2.3.2.post1, and
-# dry-run only; of mambabench itself the official model on CUDA,
-# recording and replaying CUDA graphs, times by CUDA events, memory by CUDA's allocator and NVML, an emulated
-# budget of a GPU, ceilings of a GPU, and power; the Triton kernels, and the doctor's look at a card. On CPUs
-# these were tried with stand-ins: mamba_ssm's Python code with its kernels replaced, graphs by calling the
-# recorded function again, Triton's interpreter, and false clocks and cards. All steps but the build and the
-# compiled kernels' own checks were rehearsed on a CPU with tiny models.
+# dry-run only; of mambabench itself the official model on CUDA, recording and replaying CUDA graphs, times by
+# CUDA events, memory by CUDA's allocator and NVML, an emulated budget of a GPU, ceilings of a GPU, and power;
+# the Triton kernels, and the doctor's look at a card. On CPUs these were tried with stand-ins: mamba_ssm's
+# Python code with its kernels replaced, graphs by calling the recorded function again, Triton's interpreter,
+# and false clocks and cards. All steps but the build and the compiled kernels' own checks were rehearsed on a
+# CPU with tiny models.
 # What the steps measure lies in --out/runs, one folder a step, each a run as mambabench stores it.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -116,7 +116,8 @@ def _key(run: Run) -> dict[str, str]:
 
 
 def _note(run: Run, package: str) -> Path:
-    return run.built / f"{package}.json"
+    note: Path = run.built / f"{package}.json"
+    return note
 
 
 def _built_before(run: Run, package: str) -> Path | None:
