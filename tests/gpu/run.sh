@@ -9,8 +9,8 @@
 # from it what can be shown. A --group fits one loan of ten minutes of a machine. `--dry-run` works anywhere.
 # All options, steps and groups: --help.
 #
-# NOT RUN ON HARDWARE YET, all of it: the build, of which causal-conv1d was compiled where there is no card, and
-# the checks, written against the sources of causal-conv1d 1.7.0 and mamba-ssm 2.3.1 and 2.3.2.post1, and
+# NOT RUN ON HARDWARE YET, all of it: the build, which was done for a card of 9.0 where there is none, and the
+# checks, written against the sources of causal-conv1d 1.7.0 and mamba-ssm 2.3.1 and 2.3.2.post1, and
 # dry-run only; of mambabench itself the official model on CUDA, recording and replaying CUDA graphs, times by
 # CUDA events, memory by CUDA's allocator and NVML, an emulated budget of a GPU, ceilings of a GPU, and power;
 # the Triton kernels, and the doctor's look at a card. On CPUs these were tried with stand-ins: mamba_ssm's
