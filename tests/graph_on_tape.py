@@ -167,7 +167,7 @@ class _Launched:
 
 def taped_triton(dtype: torch.dtype) -> Any:
     """Return a GPU's kernels whose launches are noted; they need Triton's interpreter."""
-    from mambabench.kernels.cuda import TritonKernels
+    from mambabench.kernels.gpu.triton_kernels import TritonKernels
 
     kernels: Any = TritonKernels(dtype)
     for name in ("_math", "_scan", "_ssd"):

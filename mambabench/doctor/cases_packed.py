@@ -43,7 +43,7 @@ _SSDS: Final[tuple[tuple[tuple[int, ...], int, int, int, int, bool], ...]] = (
     ((130, 1, 40), 6, 32, 16, 2, True),
 )
 _NORMS = ((7, 192), (1, 768))
-# Longer than `cuda_choice` calls long; of the two rows the second has seen nothing.
+# Longer than `kernels.gpu.choice` calls long; of the two rows the second has seen nothing.
 _LONG_SCAN: Final = ((300, 270), 64, 16, True)
 _LONG_SSD: Final = ((300, 260), (4, 64, 64, 1), True)
 _FEW_ELEMENTS: Final = 16_000
@@ -112,8 +112,8 @@ def long_row_cases(device: str) -> Iterator[Case]:
     Args:
         device: "cuda:0".
     """
-    from mambabench.kernels.cuda_choice import ChosenKernels
-    from mambabench.kernels.official import MOST_ELEMENTS, functions
+    from mambabench.kernels.gpu.choice import ChosenKernels
+    from mambabench.kernels.gpu.official import MOST_ELEMENTS, functions
 
     found = functions()
     if found is None:

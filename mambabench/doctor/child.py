@@ -70,7 +70,7 @@ def cases_of(path: str, device: str) -> Iterator[Case]:
 def _triton_cases(device: str) -> Iterator[Case]:
     from mambabench.doctor.cases_official import DTYPES, PRODUCT_ALLOWED, SCAN_ALLOWED
     from mambabench.doctor.cases_packed import packed_cases
-    from mambabench.kernels.cuda import TritonKernels
+    from mambabench.kernels.gpu.triton_kernels import TritonKernels
 
     for dtype in DTYPES:
         yield from packed_cases(

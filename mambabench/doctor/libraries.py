@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from mambabench.doctor import remedies
 from mambabench.doctor.extensions import meaning
 from mambabench.doctor.finding import Finding, Verdict
-from mambabench.kernels.triton_version import too_old
+from mambabench.kernels.gpu.triton_version import too_old
 
 if TYPE_CHECKING:
     from mambabench.doctor.facts import Facts

@@ -12,7 +12,7 @@ from mambabench.doctor import remedies
 from mambabench.doctor.extensions import meaning
 from mambabench.doctor.finding import Finding, ModelFinding, PathFinding
 from mambabench.doctor.libraries import remedy_of
-from mambabench.kernels.triton_version import too_old
+from mambabench.kernels.gpu.triton_version import too_old
 
 if TYPE_CHECKING:
     from mambabench.doctor.facts import Facts

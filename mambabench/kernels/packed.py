@@ -347,7 +347,7 @@ def kernels_for(device: torch.device | str, dtype: torch.dtype | None = None) ->
     if kind == "cpu":
         return CpuKernels()
     if kind == "cuda":
-        from mambabench.kernels.cuda_choice import cuda_kernels
+        from mambabench.kernels.gpu.choice import cuda_kernels
 
         return cuda_kernels(torch.float32 if dtype is None else dtype)
     from mambabench.errors import ExtraMissingError
@@ -371,9 +371,9 @@ def obstacle(device: torch.device | str) -> str | None:
         return None
     if kind != "cuda":
         return f"there are no scan kernels for {kind}"
-    from mambabench.kernels import cuda
+    from mambabench.kernels.gpu import triton_kernels
 
-    return cuda.obstacle()
+    return triton_kernels.obstacle()
 
 
 def _addresses(

@@ -114,7 +114,7 @@ def _all_long_tokens(device: torch.device) -> int:
     """Return the length from which on a device's scans take another way; 0 where they take one only."""
     if device.type != "cuda":
         return 0
-    from mambabench.kernels.cuda_choice import ALL_LONG_TOKENS
+    from mambabench.kernels.gpu.choice import ALL_LONG_TOKENS
 
     return ALL_LONG_TOKENS
 

@@ -5,7 +5,7 @@
 For each model's sizes, dtype and number of tokens a row: the median time of one layer's scan with all rows on
 our Triton kernels, and with all on mamba_ssm's, its layout, states and all. Once with one row, and once with
 as many as make a batch of 16,384 tokens. `crossover_tokens` is the shortest length from which mamba_ssm's is
-faster at every longer one, or null; `mambabench.kernels.cuda_choice` has the guesses that it should replace.
+faster at every longer one, or null; `mambabench.kernels.gpu.choice` has the guesses that it should replace.
 
 Not run on hardware yet.
 """
@@ -26,10 +26,10 @@ import torch
 from checks import Figures
 
 from mambabench.bench.clock import Clock, clock_for
-from mambabench.kernels import cuda_choice
-from mambabench.kernels.cuda import TritonKernels
-from mambabench.kernels.cuda_choice import ChosenKernels
-from mambabench.kernels.official import Functions, functions
+from mambabench.kernels.gpu import choice
+from mambabench.kernels.gpu.choice import ChosenKernels
+from mambabench.kernels.gpu.official import Functions, functions
+from mambabench.kernels.gpu.triton_kernels import TritonKernels
 from mambabench.kernels.rows import Rows
 from mambabench.models.layers import row_starts
 
@@ -127,8 +127,8 @@ def measure(
 ) -> None:
     """Time both scans of every size and add the times as they are known."""
     # Every row is long.
-    cuda_choice.LONG_TOKENS = cuda_choice.LONG_SSD_TOKENS = 1
-    cuda_choice._SHARE_AHEAD = 0
+    choice.LONG_TOKENS = choice.LONG_SSD_TOKENS = 1
+    choice._SHARE_AHEAD = 0
     crossovers: dict[str, int | None] = {}
     for size in sizes:
         ours, official = TritonKernels(size.dtype), ChosenKernels(size.dtype, found)

@@ -12,9 +12,9 @@ import torch
 from models.triton_models import MODELS
 from triton_oracle import Shape, check_scan, check_ssd
 
-from mambabench.kernels import cuda_choice
-from mambabench.kernels.cuda_choice import ChosenKernels
-from mambabench.kernels.official import MOST_ELEMENTS, functions
+from mambabench.kernels.gpu import choice
+from mambabench.kernels.gpu.choice import ChosenKernels
+from mambabench.kernels.gpu.official import MOST_ELEMENTS, functions
 from mambabench.kernels.packed import kernels_for
 from mambabench.kernels.rows import Rows
 from mambabench.models.layers import row_starts
@@ -57,7 +57,7 @@ def test_scan(rows: list[int], dtype: torch.dtype, sizes: tuple[int, int]) -> No
 @every_dtype
 def test_scan_of_many_states(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     # 384 tokens ahead of the row in bfloat16.
-    monkeypatch.setattr(cuda_choice, "_SHARE_AHEAD", 0)
+    monkeypatch.setattr(choice, "_SHARE_AHEAD", 0)
     assert check_scan(kernels(dtype), Shape([900, 700], dtype, 1, DEVICE), channels=40, n_states=128) <= FAST
 
 

@@ -18,7 +18,7 @@ from triton_oracle import (
     check_ssd,
 )
 
-from mambabench.kernels.cuda import TritonKernels
+from mambabench.kernels.gpu.triton_kernels import TritonKernels
 from mambabench.kernels.rows import Rows
 from mambabench.models.layers import row_starts
 

@@ -1,7 +1,8 @@
 """Steps in place on a GPU's kernels, in Triton's interpreter: the launches of one token, again for the next.
 
-`kernels/test_triton.py` runs this in a process of its own, see `kernels/triton_interpreted.py`. What was
-launched is repeated at its addresses, as a CUDA graph does, while prompts of other lengths come in between.
+`kernels/gpu/test_triton.py` runs this in a process of its own, see `kernels/gpu/triton_interpreted.py`. What
+was launched is repeated at its addresses, as a CUDA graph does, while prompts of other lengths come in
+between.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from builders import N_TOKENS, hybrid_config, mamba2_config, mamba_config, sprea
 from graph_on_tape import record, taped_kernels, taped_triton
 from transformers import Mamba2ForCausalLM, MambaForCausalLM
 
-from mambabench.kernels import cuda, device_rows
+from mambabench.kernels.gpu import layout, triton_kernels
 from mambabench.models import layers, packed_attention, static_steps
 from mambabench.models.stateful import State, StatefulModel
 from mambabench.models.static_steps import StaticSteps
@@ -74,7 +75,7 @@ def check_launches(model: StatefulModel, plain: StatefulModel, monkeypatch: pyte
     with torch.inference_mode():
         step()
         with monkeypatch.context() as patch:
-            for module in (device_rows, cuda, layers, packed_attention, static_steps):
+            for module in (layout, triton_kernels, layers, packed_attention, static_steps):
                 patch.setattr(module, "sent", refused)
             replay = record(step)
     for length in (2, 4):

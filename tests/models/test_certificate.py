@@ -15,8 +15,8 @@ import torch
 from transformers import GPTNeoXForCausalLM, LlamaForCausalLM, Mamba2ForCausalLM, MambaForCausalLM
 
 from mambabench.errors import CertificateError, NotANumberError
-from mambabench.kernels.cuda import PIECE_TOKENS
-from mambabench.kernels.cuda_choice import LONG_SSD_TOKENS, LONG_TOKENS
+from mambabench.kernels.gpu.choice import LONG_SSD_TOKENS, LONG_TOKENS
+from mambabench.kernels.gpu.triton_kernels import PIECE_TOKENS
 from mambabench.models import certificate, certificate_cache, certificate_probe
 from mambabench.models.certificate import certify, measure, require, summary
 from mambabench.models.certificate_probe import token_ids

@@ -1,7 +1,7 @@
 """Whole models on a GPU's kernels, in Triton's interpreter, against the same models on the CPU's kernels.
 
-`kernels/test_triton.py` runs this in a process of its own, see `kernels/triton_interpreted.py`; the tests for
-a GPU borrow the models.
+`kernels/gpu/test_triton.py` runs this in a process of its own, see `kernels/gpu/triton_interpreted.py`; the
+tests for a GPU borrow the models.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from builders import (
 )
 from transformers import FalconMambaConfig, FalconMambaForCausalLM, Mamba2ForCausalLM, MambaForCausalLM
 
-from mambabench.kernels import device_rows
-from mambabench.kernels.cuda import TritonKernels
+from mambabench.kernels.gpu import layout
+from mambabench.kernels.gpu.triton_kernels import TritonKernels
 from mambabench.models import one_token, step_hybrid, step_mamba, step_mamba2
 from mambabench.models.stateful import StatefulModel, bytes_of
 from mambabench.scoring.budget import Fit
@@ -174,13 +174,13 @@ def test_a_step_like_the_last_needs_nothing_from_the_host(name: str, monkeypatch
     build = RECURRENT[name]()
     ours, theirs = on_triton(build, torch.float32, monkeypatch), build(torch.float32, "cpu")
     sends: list[int] = []
-    plain = device_rows.sent
+    plain = layout.sent
 
     def sent(array: Any, device: torch.device) -> torch.Tensor:
         sends.append(array.nbytes)
         return plain(array, device)
 
-    monkeypatch.setattr(device_rows, "sent", sent)
+    monkeypatch.setattr(layout, "sent", sent)
     state, want = (model.step(torch.arange(5), [4, 1]).state for model in (ours, theirs))
     assert len(sends) == 1
     for token in range(4):

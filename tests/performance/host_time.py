@@ -30,7 +30,7 @@ import torch
 from builders import mamba2_config, mamba_config, mamba_ssm_config, spread_weights
 from performance import tables
 
-from mambabench.kernels import cuda, device_rows
+from mambabench.kernels.gpu import layout, triton_kernels
 from mambabench.models import step_hybrid, step_mamba, step_mamba2
 from mambabench.models.stateful import State, bytes_of
 
@@ -70,10 +70,10 @@ def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = 
 @contextmanager
 def without_work() -> Iterator[Sends]:
     """Let kernels and products do nothing, and count what would go to a GPU."""
-    kernels = cuda.TritonKernels
+    kernels = triton_kernels.TritonKernels
     with ExitStack() as stack:
         # Triton would need a compiler; no kernel is ever compiled here.
-        stack.enter_context(patch.object(cuda, "obstacle", lambda: None))
+        stack.enter_context(patch.object(triton_kernels, "obstacle", lambda: None))
         for module in (step_mamba, step_mamba2, step_hybrid):
             stack.enter_context(patch.object(module, "linear", _product))
             stack.enter_context(patch.object(module, "kernels_for", lambda device, dtype: kernels(dtype)))
@@ -82,8 +82,8 @@ def without_work() -> Iterator[Sends]:
             for name, value in list(vars(module).items()):
                 if hasattr(value, "fn") and hasattr(value, "__getitem__"):
                     stack.enter_context(patch.object(module, name, _NoKernel()))
-        sends = Sends(device_rows.sent)
-        for place in (cuda, device_rows):
+        sends = Sends(layout.sent)
+        for place in (triton_kernels, layout):
             if hasattr(place, "sent"):
                 stack.enter_context(patch.object(place, "sent", sends))
         yield sends

@@ -20,9 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambabench.kernels.cuda import PIECE_TOKENS, TritonKernels
-from mambabench.kernels.device_rows import Layout
-from mambabench.kernels.official import (
+from mambabench.kernels.gpu.layout import Layout
+from mambabench.kernels.gpu.official import (
     CHUNK_TOKENS,
     MOST_ELEMENTS,
     MOST_STATES,
@@ -32,11 +31,12 @@ from mambabench.kernels.official import (
     OfficialScans,
     functions,
 )
-from mambabench.kernels.official_calls import LongRows
-from mambabench.kernels.segments import MOST_PADDING, calls
+from mambabench.kernels.gpu.official_calls import LongRows
+from mambabench.kernels.gpu.segments import MOST_PADDING, calls
+from mambabench.kernels.gpu.triton_kernels import PIECE_TOKENS, TritonKernels
 
 if TYPE_CHECKING:
-    from mambabench.kernels.cuda import ScanOperands, SsdOperands
+    from mambabench.kernels.gpu.triton_kernels import ScanOperands, SsdOperands
     from mambabench.kernels.rows import Rows
 
 LONG_TOKENS = 256

@@ -18,7 +18,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 NO_LIMIT = (0.0, float("inf"))
 # Padded, beside each other with a smallest step, and cut through time.
@@ -35,9 +35,9 @@ def errors() -> list[float]:
     import numpy as np
     from triton_oracle import Shape, check_ssd
 
-    from mambabench.kernels import official
-    from mambabench.kernels.official_calls import LongRows
-    from mambabench.kernels.segments import MOST_PADDING, calls
+    from mambabench.kernels.gpu import official
+    from mambabench.kernels.gpu.official_calls import LongRows
+    from mambabench.kernels.gpu.segments import MOST_PADDING, calls
 
     official.CHUNK_TOKENS = 16
     found = official.functions()

@@ -23,9 +23,9 @@ from mambabench.bench.clock import HostClock
 from mambabench.doctor import cases_packed, plain
 from mambabench.doctor.cases_packed import long_row_cases
 from mambabench.doctor.measure import measure
-from mambabench.kernels import cuda, cuda_choice, device_rows, official_calls
-from mambabench.kernels.cuda_choice import ChosenKernels
-from mambabench.kernels.official import Functions
+from mambabench.kernels.gpu import choice, layout, official_calls, triton_kernels
+from mambabench.kernels.gpu.choice import ChosenKernels
+from mambabench.kernels.gpu.official import Functions
 from mambabench.kernels.rows import Rows
 from mambabench.models import one_token, step_hybrid, step_mamba, step_mamba2
 from mambabench.models.layers import row_starts
@@ -64,10 +64,10 @@ class Counted:
 
 @pytest.fixture(autouse=True)
 def short_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_choice, "LONG_TOKENS", LONG)
-    monkeypatch.setattr(cuda_choice, "LONG_SSD_TOKENS", LONG)
-    monkeypatch.setattr(cuda_choice, "_SHARE_AHEAD", 0)
-    monkeypatch.setattr(cuda_choice, "CHUNK_TOKENS", 4)
+    monkeypatch.setattr(choice, "LONG_TOKENS", LONG)
+    monkeypatch.setattr(choice, "LONG_SSD_TOKENS", LONG)
+    monkeypatch.setattr(choice, "_SHARE_AHEAD", 0)
+    monkeypatch.setattr(choice, "CHUNK_TOKENS", 4)
 
 
 @few
@@ -166,7 +166,7 @@ def run(kernels: Any, kind: str, given: list[Any], before: Rows | None, after: R
 
 
 def test_rows_that_are_not_long_may_be_cut_into_pieces_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (cuda, cuda_choice):
+    for module in (triton_kernels, choice):
         monkeypatch.setattr(module, "PIECE_TOKENS", 2)
     for rows in ([5, 9, 3, 1], [9, 0, 5, 5, 9]):
         case = Shape(rows, torch.float32, 4)
@@ -233,7 +233,7 @@ def test_a_forward_sends_its_rows_to_the_device_once(kind: str, monkeypatch: pyt
     kernels, starts = Counted(torch.bfloat16, 10**6).kernels, row_starts(ROWS)
     before = Rows.apart(torch.zeros(len(ROWS), *shape))
     getattr(kernels, kind)(*given, starts, before, before)
-    for module in (official_calls, device_rows, cuda):
+    for module in (official_calls, layout, triton_kernels):
         monkeypatch.setattr(module, "sent", None)
     getattr(kernels, kind)(*given, starts, before, before)
 
@@ -258,7 +258,7 @@ def test_what_mamba_ssm_does_less_exactly_or_not_at_all_is_ours() -> None:
 
 
 def test_states_that_take_many_tokens_make_only_longer_rows_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_choice, "_SHARE_AHEAD", 1)
+    monkeypatch.setattr(choice, "_SHARE_AHEAD", 1)
     given, _ = operands("scan")
     counted = Counted(torch.bfloat16, 10**6)
     run(counted.kernels, "scan", given, None, None)
@@ -277,7 +277,7 @@ def test_the_doctor_tells_a_scan_that_forgets_its_state(
         return chunk_scan(*args, **options | {"initial_states": None})
 
     found = Functions(selective_scan, chunk_scan) if is_right else Functions(without_states, forgetting)
-    monkeypatch.setattr("mambabench.kernels.official.functions", lambda: found)
+    monkeypatch.setattr("mambabench.kernels.gpu.official.functions", lambda: found)
     # Short here: the interpreter is slow.
     monkeypatch.setattr(cases_packed, "_LONG_SCAN", ((20, 17), 40, 16, True))
     monkeypatch.setattr(cases_packed, "_LONG_SSD", ((20, 17), (2, 8, 8, 1), True))
@@ -307,7 +307,7 @@ def test_whole_models_equal_those_of_the_cpu(
     monkeypatch.setattr(one_token, "MOST_ROWS", 0)
     # Rows of two tokens that go on from shared states are long then.
     for constant in ("LONG_TOKENS", "LONG_SSD_TOKENS"):
-        monkeypatch.setattr(cuda_choice, constant, 2)
+        monkeypatch.setattr(choice, constant, 2)
     build, counted = MODELS[name](), Counted(dtype, 10**6)
     want, narrow = (torch.cat(forwards(build(kind, "cpu"))) for kind in (torch.float32, dtype))
     for module in (step_mamba, step_mamba2, step_hybrid):

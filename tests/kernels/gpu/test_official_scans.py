@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 import types
@@ -12,8 +13,8 @@ import pytest
 import torch
 from mamba_ssm_code import needs_mamba_ssm, run_beside
 
-from mambabench.kernels import cuda, official
-from mambabench.kernels.cuda_choice import ChosenKernels
+from mambabench.kernels.gpu import official, triton_kernels
+from mambabench.kernels.gpu.choice import ChosenKernels
 from mambabench.kernels.packed import kernels_for
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not here")
@@ -33,7 +34,7 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         monkeypatch.setitem(sys.modules, name, made[name])
     for name, function in MODULES.items():
         setattr(made[name], function, function)
-    monkeypatch.setattr(cuda, "obstacle", lambda: None)
+    monkeypatch.setattr(triton_kernels, "obstacle", lambda: None)
     return made
 
 
@@ -60,8 +61,12 @@ def test_an_extension_that_does_not_load_is_as_if_absent(
         patch.setitem(sys.modules, next(iter(MODULES)), None)
         assert official.functions() is None
 
-    def breaks(name: str) -> Any:
-        raise RuntimeError("no such operator")
+    whole = importlib.import_module
+
+    def breaks(name: str, package: str | None = None) -> Any:
+        if name in MODULES:
+            raise RuntimeError("no such operator")
+        return whole(name, package)
 
     monkeypatch.setattr("importlib.import_module", breaks)
     assert official.functions() is None

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mambabench.kernels.segments import Call, calls
+from mambabench.kernels.gpu.segments import Call, calls
 
 plans = given(
     st.lists(st.integers(1, 60), min_size=1, max_size=12),

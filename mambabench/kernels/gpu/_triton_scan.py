@@ -14,7 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from mambabench.kernels._triton_math import floats, silu, softplus
+from mambabench.kernels.gpu._triton_math import floats, silu, softplus
 
 
 @triton.jit  # type: ignore[untyped-decorator]

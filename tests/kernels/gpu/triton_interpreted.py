@@ -23,8 +23,8 @@ from triton_oracle import (
     check_ssd,
 )
 
-from mambabench.kernels import cuda
-from mambabench.kernels.cuda import TritonKernels
+from mambabench.kernels.gpu import triton_kernels
+from mambabench.kernels.gpu.triton_kernels import TritonKernels
 from mambabench.kernels.rows import Rows
 from mambabench.models.layers import row_starts
 
@@ -44,7 +44,7 @@ dt_scales = st.sampled_from([1e-6, 1e-2, 1.0, 50.0])
 
 @pytest.fixture
 def short_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "PIECE_TOKENS", 8)
+    monkeypatch.setattr(triton_kernels, "PIECE_TOKENS", 8)
 
 
 @few

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mambabench.kernels import device_rows
-from mambabench.kernels.device_rows import Layout, layout_for, sent_together
+from mambabench.kernels.gpu import layout
+from mambabench.kernels.gpu.layout import Layout, layout_for, sent_together
 from mambabench.kernels.rows import Memory, Partition
 from mambabench.models.layers import row_starts
 
@@ -25,13 +25,13 @@ few = settings(max_examples=50, deadline=None)
 def sends(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that gets the bytes of everything that is sent."""
     found: list[int] = []
-    plain = device_rows.sent
+    plain = layout.sent
 
     def sent(array: Any, device: torch.device) -> torch.Tensor:
         found.append(array.nbytes)
         return plain(array, device)
 
-    monkeypatch.setattr(device_rows, "sent", sent)
+    monkeypatch.setattr(layout, "sent", sent)
     return found
 
 

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambabench.kernels.device_rows import sent, sent_together
-from mambabench.kernels.segments import Call
+from mambabench.kernels.gpu.layout import sent, sent_together
+from mambabench.kernels.gpu.segments import Call
 
 if TYPE_CHECKING:
     from mambabench.kernels.rows import Rows

@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mambabench.kernels.cuda import current, power_of_two
-from mambabench.kernels.official_calls import Carried, LongRows, Places
+from mambabench.kernels.gpu.official_calls import Carried, LongRows, Places
+from mambabench.kernels.gpu.triton_kernels import current, power_of_two
 
 if TYPE_CHECKING:
-    from mambabench.kernels.cuda import ScanOperands, SsdOperands
+    from mambabench.kernels.gpu.triton_kernels import ScanOperands, SsdOperands
     from mambabench.kernels.rows import Rows
 
 MOST_ELEMENTS = 1 << 26
@@ -79,7 +79,7 @@ class OfficialScans:
 
     def __init__(self, functions: Functions) -> None:
         # Triton takes a while to import.
-        from mambabench.kernels import _triton_pad
+        from mambabench.kernels.gpu import _triton_pad
 
         self._functions = functions
         self._pad: Any = _triton_pad

@@ -30,8 +30,8 @@ import torch
 from torch import Tensor
 
 from mambabench.errors import ExtraMissingError
-from mambabench.kernels.device_rows import Int64s, Layout, layout_for, sent
-from mambabench.kernels.triton_version import installed, too_old
+from mambabench.kernels.gpu.layout import Int64s, Layout, layout_for, sent
+from mambabench.kernels.gpu.triton_version import installed, too_old
 
 if TYPE_CHECKING:
     from mambabench.kernels.rows import Rows
@@ -95,7 +95,7 @@ class TritonKernels:
         # Triton 3.9 warns of a change to come where this is not set; both ways are exact enough here.
         os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
         # Triton looks at TRITON_INTERPRET when a kernel is defined, and takes a while to import.
-        from mambabench.kernels import _triton_math, _triton_scan, _triton_ssd
+        from mambabench.kernels.gpu import _triton_math, _triton_scan, _triton_ssd
 
         self.dtype = dtype
         self._math: Any = _triton_math

@@ -17,7 +17,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from mambabench.kernels._triton_math import floats, softplus
+from mambabench.kernels.gpu._triton_math import floats, softplus
 
 
 @triton.jit  # type: ignore[untyped-decorator]

@@ -16,16 +16,16 @@ import torch
 from packaging.version import Version
 
 from mambabench.errors import ExtraMissingError
-from mambabench.kernels import cuda
-from mambabench.kernels.cuda import TritonKernels
-from mambabench.kernels.cuda_choice import ChosenKernels
-from mambabench.kernels.official import Functions
+from mambabench.kernels.gpu import triton_kernels
+from mambabench.kernels.gpu.choice import ChosenKernels
+from mambabench.kernels.gpu.official import Functions
+from mambabench.kernels.gpu.triton_kernels import TritonKernels
+from mambabench.kernels.gpu.triton_version import installed, too_old
 from mambabench.kernels.packed import CpuKernels, kernels_for, obstacle
 from mambabench.kernels.rows import Rows
-from mambabench.kernels.triton_version import installed, too_old
 from mambabench.models.layers import row_starts
 
-TESTS = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parents[2]
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None or too_old(installed()) is not None,
     reason="Triton is not here, or one that is not used",
@@ -47,9 +47,16 @@ MOST_SPILLED_BYTES = 512
 
 @needs_triton
 @pytest.mark.skipif(_is_old(), reason="the interpreter of Triton before 3.7 does not know today's numpy")
-def test_all_kernels_and_models_in_the_interpreter() -> None:
-    names = "kernels/triton_interpreted.py", "kernels/official_interpreted.py", "models/triton_models.py"
-    files = [TESTS / name for name in (*names, "models/static_on_triton.py")]
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("kernels/gpu/triton_interpreted.py", "kernels/gpu/official_interpreted.py"),
+        ("models/triton_models.py", "models/static_on_triton.py"),
+    ],
+    ids=["kernels", "models"],
+)
+def test_in_the_interpreter(names: tuple[str, ...]) -> None:
+    files = [TESTS / name for name in names]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *files]
     # Alone, since Triton looks at the variable when a kernel is defined, and every later test would see it.
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
@@ -202,7 +209,7 @@ class _Launches:
 @needs_triton
 def test_no_program_reads_a_state_that_another_one_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     # Programs of a launch run in no order: a row's last piece may end before its first one begins.
-    monkeypatch.setattr(cuda, "obstacle", lambda: None)
+    monkeypatch.setattr(triton_kernels, "obstacle", lambda: None)
     kernels, recorder = TritonKernels(), Recorder()
     kernels._scan = recorder
     lengths, d, n = [513, 3, 1024, 0, 1300], 8, 4
@@ -226,7 +233,7 @@ def test_no_program_reads_a_state_that_another_one_writes(monkeypatch: pytest.Mo
 
 @needs_triton
 def test_rows_that_have_no_states_are_as_if_none_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "obstacle", lambda: None)
+    monkeypatch.setattr(triton_kernels, "obstacle", lambda: None)
     kernels = TritonKernels()
     recorders = kernels._math, kernels._scan, kernels._ssd = Recorder(), Recorder(), Recorder()
     d, n, heads = 8, 4, 2
@@ -255,7 +262,7 @@ def test_each_device_has_kernels_of_its_own() -> None:
 
 @needs_triton
 def test_a_gpu_gets_triton_in_the_dtype_of_its_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "obstacle", lambda: None)
+    monkeypatch.setattr(triton_kernels, "obstacle", lambda: None)
     found = kernels_for("cuda:1", torch.bfloat16)
     assert isinstance(found, TritonKernels)
     assert found.dtype == torch.bfloat16
@@ -270,7 +277,7 @@ def test_a_gpu_gets_triton_in_the_dtype_of_its_products(monkeypatch: pytest.Monk
 def test_what_triton_lacks_is_named(missing: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    monkeypatch.setattr(cuda, "installed", lambda: "3.3.0")
+    monkeypatch.setattr(triton_kernels, "installed", lambda: "3.3.0")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if missing == "triton" else object())
     monkeypatch.setattr("shutil.which", lambda name: None if missing == "gcc" else f"/usr/bin/{name}")
     monkeypatch.setattr(Path, "is_file", lambda path: missing != "Python.h")
@@ -284,7 +291,7 @@ def test_what_triton_lacks_is_named(missing: str, words: str, monkeypatch: pytes
 def test_a_triton_that_computes_wrongly_is_refused(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
-    monkeypatch.setattr(cuda, "installed", lambda: version)
+    monkeypatch.setattr(triton_kernels, "installed", lambda: version)
     with pytest.raises(ExtraMissingError, match="computes Mamba-2's scan wrongly") as caught:
         kernels_for("cuda")
     assert caught.value.hint == "Install torch 2.7 or later, or pass `--engine as-shipped`."

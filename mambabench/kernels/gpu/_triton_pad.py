@@ -16,7 +16,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from mambabench.kernels._triton_math import floats
+from mambabench.kernels.gpu._triton_math import floats
 
 # Where softplus is, to float32, the exponential: about 2**-50.
 RAW_STEP = tl.constexpr(-34.657359027997264)

@@ -1,0 +1,1 @@
+"""The operations of `mambabench.kernels.packed` on an NVIDIA GPU."""
