@@ -40,7 +40,7 @@ DTYPE = click.option(
     type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
     default="auto",
     show_default=True,
-    help="Type of the weights. auto: float32 on a CPU, bfloat16 on a GPU, float16 on one before capability 8.0.",
+    help="Type of the weights. auto: float32 on a CPU, bfloat16 on a GPU, float16 before capability 8.0.",
 )
 DEVICE = click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to run."
