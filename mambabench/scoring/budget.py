@@ -8,10 +8,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mambabench.models.stateful import StateSize
 from mambabench.scoring.readout import VOCABULARY_CHUNK
 from mambabench.scoring.trie_inputs import Costs
+
+if TYPE_CHECKING:
+    import torch
 
 _SLACK_BYTES = 76 << 20
 """What libraries' buffers, the plan and the results were seen to take besides."""
@@ -95,28 +99,28 @@ def split_tokens(state: StateSize, n_parameters: int) -> float:
     return 1.0 + _TOKENS_PER_READ * state.fixed_bytes / max(1, n_parameters)
 
 
-def default_budget_bytes(device_type: str) -> int:
+def default_budget_bytes(device: torch.device) -> int:
     """Return the budget of a run that names none: 512 MiB, on a GPU a quarter of its memory, 1 to 8 GiB.
 
     What is free at the moment must not count: a run that goes on later has to form the same batches.
     """
-    if device_type != "cuda":
+    if device.type != "cuda":
         return _DEFAULT_BYTES
     import torch
 
-    _, total = torch.cuda.mem_get_info()
+    _, total = torch.cuda.mem_get_info(device)
     return max(_SMALLEST_GPU_BYTES, min(total // 4, 8 << 30))
 
 
-def free_bytes(device_type: str) -> int:
-    """Return the memory that nobody uses at the moment.
+def free_bytes(device: torch.device) -> int:
+    """Return the memory of a device that nobody uses at the moment.
 
     To refuse what cannot fit, not to plan with; see `default_budget_bytes`.
     """
-    if device_type == "cuda":
+    if device.type == "cuda":
         import torch
 
-        return int(torch.cuda.mem_get_info()[0])
+        return int(torch.cuda.mem_get_info(device)[0])
     import psutil
 
     return int(psutil.virtual_memory().available)

@@ -140,7 +140,7 @@ class Generator:
     def _room(self, model: StatefulModel) -> Room:
         budget = self._memory_bytes
         if budget is None:
-            budget = default_budget_bytes(self.model.device.type)
+            budget = default_budget_bytes(self.model.device)
         return Room.within(budget, model, self._batch_size or self._most_rows())
 
     def _rows(

@@ -149,7 +149,7 @@ class StateRolling:
 def _refuse_large(model: StatefulModel, n_tokens: int) -> None:
     """Check that the state after so many tokens fits into the memory, which it would else fill to the end."""
     state = model.state_size
-    needed, free = state.fixed_bytes + n_tokens * state.bytes_per_token, free_bytes(model.device.type)
+    needed, free = state.fixed_bytes + n_tokens * state.bytes_per_token, free_bytes(model.device)
     if needed > free:
         raise NoRoomError(
             f"out of memory: keys and values of a text of {n_tokens:,} tokens take {size(needed)}, and "

@@ -117,7 +117,7 @@ def fit_for(model: LoadedModel, stateful: StatefulModel, memory_bytes: int | Non
     if model.device.type == "cpu":
         map_blocks_from(_LARGE_BLOCK_BYTES if memory_bytes is None else _SMALL_BLOCK_BYTES)
     return Fit.within(
-        default_budget_bytes(model.device.type) if memory_bytes is None else memory_bytes,
+        default_budget_bytes(model.device) if memory_bytes is None else memory_bytes,
         activation_bytes_per_token=stateful.activation_bytes_per_token,
         vocab_size=stateful.vocab_size,
         on_gpu=model.device.type == "cuda",

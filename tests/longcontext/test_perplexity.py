@@ -288,7 +288,7 @@ def test_a_model_as_shipped_slides(run: Run) -> None:
 
 def test_what_memory_has_no_room_for_is_tried_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as full:
-        full.setattr(rolling_states, "free_bytes", lambda kind: 1000)
+        full.setattr(rolling_states, "free_bytes", lambda device: 1000)
         outcome = run("neox", context="full")
     [record] = outcome.records
     assert record.status == "failed"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mambabench.models.stateful import StateSize
-from mambabench.scoring.budget import Fit, default_budget_bytes
+from mambabench.scoring.budget import Fit, default_budget_bytes, free_bytes
 
 
 @given(
@@ -46,6 +46,14 @@ def test_a_budget_by_default_does_not_depend_on_what_is_free(
     total_gib: int, budget_gib: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for free_gib in (0, 1, total_gib):
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda free=free_gib: (free << 30, total_gib << 30))
-        assert default_budget_bytes("cuda") == budget_gib << 30
-    assert default_budget_bytes("cpu") == 512 << 20
+        memory = free_gib << 30, total_gib << 30
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, memory=memory: memory)
+        assert default_budget_bytes(torch.device("cuda")) == budget_gib << 30
+    assert default_budget_bytes(torch.device("cpu")) == 512 << 20
+
+
+def test_the_memory_is_that_of_the_devices_own_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = {torch.device("cuda:0"): (1 << 30, 8 << 30), torch.device("cuda:1"): (3 << 30, 16 << 30)}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", cards.__getitem__)
+    assert [default_budget_bytes(card) >> 30 for card in cards] == [2, 4]
+    assert [free_bytes(card) >> 30 for card in cards] == [1, 3]

@@ -330,7 +330,7 @@ def test_a_state_that_cannot_fit_is_refused_before_it_fills_the_memory(
 ) -> None:
     llama, mamba = (Loaded(FAMILIES[name]()[0]) for name in ("llama", "mamba"))
     token_bytes = llama.stateful.state_size.bytes_per_token
-    monkeypatch.setattr(rolling_states, "free_bytes", lambda kind: 100 * token_bytes)
+    monkeypatch.setattr(rolling_states, "free_bytes", lambda device: 100 * token_bytes)
     assert len(joined(RollingScorer(llama).full(text(100), PREFIX))) == 100
     with pytest.raises(NoRoomError, match=rf"101 tokens take {re.escape(size(101 * token_bytes))}, and"):
         RollingScorer(llama).full(text(101), PREFIX)
