@@ -274,12 +274,14 @@ class OfficialModel:
             def ends(row: int, new_ids: Sequence[int], first: int = rows.start) -> bool:
                 return stop(first + row, new_ids)
 
+            # A seed of its own, or one prompt in two parts would get one text.
+            seeded = dataclasses.replace(options, seed=options.seed + rows.start)
             with torch.inference_mode():
                 found += decode(
                     step,
                     prompts,
                     max_new_tokens=max_new_tokens,
-                    options=options,
+                    options=seeded,
                     stop=ends,
                     eos_ids=eos_ids,
                 )

@@ -99,7 +99,8 @@ class TransformersModel:
             prompts = input_ids[part]
             watcher = _RowWatcher(prompts.shape[0], stop, frozenset(eos_ids), first_row=part.start)
             with quiet(), torch.random.fork_rng(devices=devices), torch.inference_mode():
-                torch.manual_seed(options.seed)
+                # A seed of its own, or one prompt in two parts would get one text.
+                torch.manual_seed(options.seed + part.start)
                 self.module.generate(
                     prompts,
                     attention_mask=torch.ones_like(prompts),

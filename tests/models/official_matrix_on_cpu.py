@@ -57,14 +57,14 @@ def error(got: torch.Tensor, exact: torch.Tensor) -> float:
     return float((got.double() - exact).square().mean().sqrt() / exact.std())
 
 
-def continued(model: Any, ids: torch.Tensor, eos_ids: Sequence[int] = ()) -> Any:
+def continued(model: Any, ids: torch.Tensor, eos_ids: Sequence[int] = (), *, do_sample: bool = False) -> Any:
     """Return what it generates, or why it refuses to."""
     from mambabench.errors import UsageError
     from mambabench.models.base import SamplingOptions
 
     try:
         return model.generate(
-            ids, max_new_tokens=NEW, options=SamplingOptions(), eos_ids=eos_ids,
+            ids, max_new_tokens=NEW, options=SamplingOptions(do_sample=do_sample), eos_ids=eos_ids,
             stop=lambda row, new_ids: row == 2 and len(new_ids) == 4,
         )  # fmt: skip
     except UsageError as refused:
@@ -119,6 +119,7 @@ def examine(directory: str, dtype: str) -> dict[str, Any]:
         "last_error": error(model.logits(ids, 5), whole[:, -5:].double()),
         "parted_error": error(parted[0], whole.double()),
         "parted_text_is_the_same": not texts or parted[1] == texts["ours"],
+        "one_prompt_drawn": parted[2],
         "shape": list(model.logits(ids, 5).shape),
         "recurrence": sorted({kept[name] for name in FP32_NAMES & set(kept)}),
         "others": sorted({dtype for name, dtype in kept.items() if name not in FP32_NAMES}),
@@ -133,12 +134,13 @@ def examine(directory: str, dtype: str) -> dict[str, Any]:
     }
 
 
-def in_parts(model: Any, ids: torch.Tensor) -> tuple[torch.Tensor, Any]:
-    """Return logits and texts where no more than two rows may be forwarded at once."""
+def in_parts(model: Any, ids: torch.Tensor) -> tuple[torch.Tensor, Any, Any]:
+    """Return logits, texts and texts drawn for one prompt, where two rows may be forwarded at once."""
     from mambabench.models.launch_limits import Bound, LaunchLimits
 
     before, model.limits = model.limits, LaunchLimits((Bound("a test's tensor", 1, 1, 2 * LENGTH),))
-    found = model.logits(ids, LENGTH), continued(model, ids)
+    of_one = continued(model, ids[:1].expand(4, -1), do_sample=True)
+    found = model.logits(ids, LENGTH), continued(model, ids), of_one
     model.limits = before
     return found
 

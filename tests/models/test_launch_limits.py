@@ -201,6 +201,25 @@ def test_a_large_batch_is_continued_in_parts(model: Any) -> None:
     assert continued() == whole
 
 
+def test_parts_draw_apart(model: Any) -> None:
+    ids = torch.randint(0, 300, (1, 5), generator=torch.Generator().manual_seed(0)).expand(6, -1)
+
+    def drawn() -> list[list[int]]:
+        options = SamplingOptions(do_sample=True, seed=3)
+        found: list[list[int]] = model.generate(
+            ids, max_new_tokens=4, options=options, eos_ids=[], stop=lambda row, new_ids: False
+        )
+        return found
+
+    whole = drawn()
+    model.limits = LOW
+    parted = drawn()
+    # Rows 0 to 2 and 3 to 5 are a part each.
+    assert parted[:3] != parted[3:]
+    assert len({tuple(row) for row in parted}) == 6
+    assert parted == drawn() != whole
+
+
 def test_a_prefill_is_refused_rather_than_parted(model: Any) -> None:
     decoder = TransformersDecoder(model.module, model, 0, "none", None)
     decoder._limits = LOW

@@ -137,6 +137,9 @@ def test_it_continues_texts_or_says_why_not(found: dict[str, Any], name: str) ->
         end = best[0][3]
         assert case["texts"]["ended"] == [row[: row.index(end) + 1] if end in row else row for row in best]
     assert case["parted_text_is_the_same"]
+    # Rows 0 and 1 are a part, as are 2 and 3; the third is ended early.
+    drawn = case["one_prompt_drawn"]
+    assert name in REFUSED or len({tuple(row[:4]) for row in drawn}) == 4
     # No more is refused than what would be wrong.
     assert (unguarded != best) == (name in REFUSED)
     # Such as recorded graphs, which its own generation keeps there.
