@@ -10,9 +10,8 @@ Read in transformers 5.17 and 5.23 and mamba_ssm 2.3.1 and 2.3.2, and tried on C
 transformers' static cache has no mask and reads only its own columns, like one over a dynamic cache; the
 host waits once for the cache's length. Steps have a mask of one row over all columns that there is room for,
 so that a step of a graph takes as long at the first position as at the last. mamba_ssm keeps its windows and
-states in the dtype of the embedding, in its own generation as here. Its attention with a convolution takes
-the convolved columns for its window after a prompt, so that its next steps are not what its forward over the
-whole text says; such a model does not pass `mambabench.bench.agreement`.
+states in the dtype of the embedding, in its own generation as here. A model of its whose steps of one token
+are not what its forward says is refused: what is wrong is not measured, with or without a comparison.
 Prompts past `mambabench.models.launch_limits` are refused: a prefill in parts is not what is measured.
 """
 
@@ -269,7 +268,11 @@ class TransformersDecoder(SteppedDecoder):
 
 
 class OfficialDecoder(SteppedDecoder):
-    """mamba_ssm's `MambaLMHeadModel` with its inference parameters, whose states stay at their addresses."""
+    """mamba_ssm's `MambaLMHeadModel` with its inference parameters, whose states stay at their addresses.
+
+    Raises:
+        UnsupportedError: for prompts in pieces, and where `mambabench.models.official.steps_differ`.
+    """
 
     def __init__(self, module: Any, model: LoadedModel, weights_bytes: int, chunk_tokens: int | None) -> None:
         super().__init__(module, model, weights_bytes, chunk_tokens)
@@ -277,6 +280,8 @@ class OfficialDecoder(SteppedDecoder):
             raise UnsupportedError(
                 "mamba_ssm refuses several tokens on from a state", hint="Leave --prefill-chunk out."
             )
+        if why := official.steps_differ(module):
+            raise UnsupportedError(f"mamba_ssm's steps of one token are wrong: {why}")
         # The record names what the engine runs, which may be steps of our own over the same weights.
         self.implementation = f"mamba_ssm {type(module).__name__}"
         self.kernel_path = official.kernel_path(module)
@@ -294,11 +299,7 @@ class OfficialDecoder(SteppedDecoder):
         return [t for states in held for t in states if t is not None]
 
     def _moves(self) -> str:
-        attention = importlib.import_module("mamba_ssm.modules.mha")
-        if attention.flash_attn_with_kvcache is None and any(
-            isinstance(m, attention.MHA) for m in self._module.modules()
-        ):
-            return "without flash-attn the host counts the positions of mamba_ssm's attention"
+        # Without flash-attn the host would count the positions of attention; its steps are wrong then, too.
         return ""
 
     def _forget(self) -> None:
@@ -353,7 +354,7 @@ def stepped(
     """Return the decoder of the module's library.
 
     Raises:
-        UnsupportedError: it cannot forward prompts in pieces, or has no such attention.
+        UnsupportedError: it cannot forward prompts in pieces, has no such attention, or its steps are wrong.
     """
     # Not by the record: it names our own steps where there are some over mamba_ssm's weights.
     if type(module).__module__.startswith("mamba_ssm"):

@@ -18,8 +18,8 @@ PROMPT, NEW = 9, 7
 PLAIN = {"causal": True, "num_heads": 4, "num_heads_kv": 2, "qkv_proj_bias": False, "out_proj_bias": False}
 
 LIMITED = {"layer": "Mamba2", "d_state": 16, "headdim": 8, "chunk_size": 32, "dt_limit": [0.3, 0.9]}
-DIFFER = ("hybrid with windows", "mamba2 with limits")
-"""mamba_ssm takes what it has convolved for the window of what it convolves next, and forgets the limits."""
+DIFFER = {"hybrid with windows": "a wrong window", "mamba2 with limits": "forgets the limits"}
+"""Why mamba_ssm's steps are refused."""
 
 pytestmark = needs_mamba_ssm
 
@@ -91,7 +91,9 @@ def test_lengths_of_the_plain_loop_are_the_hosts(found: dict[str, Any]) -> None:
 
 
 def test_what_cannot_be_is_refused(found: dict[str, Any], family: str) -> None:
-    assert ("without flash-attn" in found["without_flash"]) == ("hybrid" in family)
+    assert ("without flash-attn" in found["without_flash"]) == (family == "hybrid")
+    assert DIFFER.get(family, "") in found["refused"]
+    assert bool(found["refused"]) == (family in DIFFER)
     assert "several tokens on from a state" in found["in_chunks"]
 
 
