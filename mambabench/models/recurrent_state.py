@@ -129,6 +129,16 @@ class RecurrentState:
             for tensor in memory.distinct()
         }
 
+    def pieces(self) -> dict[int, int]:
+        """Return for each address of `storages` that is only a part of a row's memory that of the memory.
+
+        Only rows that stand beside others whose parts lie apart have such.
+        """
+        alone = [memory for memory in self.memories() if len(memory.partition.shapes) == 1]
+        tensors = [tensor for memory in alone for tensor in memory.distinct()]
+        storages = [(tensor, tensor.untyped_storage()) for tensor in tensors]
+        return {t.data_ptr(): held.data_ptr() for t, held in storages if held.nbytes() > t.nbytes}
+
     def allocations(self) -> dict[int, int]:
         """Return the bytes of the memory that holds the rows' tensors by its address."""
         storages = [t.untyped_storage() for memory in self.memories() for t in memory.distinct()]

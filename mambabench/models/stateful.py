@@ -216,11 +216,19 @@ class State:
 def bytes_of(states: Iterable[State]) -> int:
     """Return the bytes that several states take together; memory that they share counts once."""
     found: dict[int, int] = {}
+    whole: set[int] = set()
+    piece_of: dict[int, int] = {}
     for state in states:
         for layer in state._each_memory_once():
-            for address, size in layer.storages().items():
+            storages = layer.storages()
+            for address, size in storages.items():
                 found[address] = max(size, found.get(address, 0))
-    return sum(found.values())
+            if isinstance(layer, RecurrentState):
+                pieces = layer.pieces()
+                piece_of |= pieces
+                whole |= storages.keys() - pieces.keys()
+    # A row's memory that is there as a whole has its pieces' bytes already; the first has its very address.
+    return sum(size for a, size in found.items() if a in whole or piece_of.get(a) not in whole)
 
 
 def _clone(tensor: torch.Tensor) -> torch.Tensor:

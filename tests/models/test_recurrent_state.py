@@ -177,6 +177,9 @@ def test_a_state_from_elsewhere_stands_beside_one_of_a_forward(steps: Steps) -> 
     want = State.gather([(there, 1), (here, 0), (there, 1), (steps.start(1), 0)])
     assert same(mixed, want)
     assert same(State.concat([here, apart]), State.concat([here, there]))
+    # One row of each: that of the forward is counted once, whether or not it is alive as a whole, too.
+    assert mixed.nbytes == bytes_of([mixed, here.select([0])]) == 2 * row_bytes(steps)
+    assert bytes_of([here, mixed, apart]) == 4 * row_bytes(steps)
     was = apart.snapshot()
     ids = tokens(9, 4)
     found, expected = (steps.step(ids, [2, 3, 1, 3], s, consume=True) for s in (mixed, want))
