@@ -1,7 +1,8 @@
 """How many tokens one forward over CUDA kernels may have before the kernels' own offsets overflow.
 
 The kernels below count elements in 32 bits and do not look whether that is enough: past it they read and
-write somewhere else, and what comes out is wrong without an error. Rows do not depend on each other, so that
+write somewhere else, and what comes out is wrong without an error. Past the blocks of a grid's axis CUDA
+refuses to launch. Rows do not depend on each other, so that
 a batch can be forwarded in parts. What is counted, in mamba_ssm 2.3.1 and 2.3.2 and causal_conv1d 1.7.0, for
 B rows of L tokens, each of C = ceil(L / chunk_size) chunks:
 
@@ -16,7 +17,8 @@ kernel                     its offset, and the product that it is below        b
 `ssd_bmm.py`,              int32, into G groups' scores a chunk                B C G chunk_size**2 <= 2**31
 `ssd_chunk_scan.py`
 `ssd_chunk_state.py`       int32, into step sizes padded to whole chunks       B C H chunk_size <= 2**31
-`ssd_chunk_state.py`       a CUDA grid's second axis, which is checked         B C <= 65,535
+`ssd_chunk_state.py`       a CUDA grid's second axis                           B C <= 65,535
+`ssd_bmm.py`               a CUDA grid's third axis                            C G <= 65,535
 `layer_norm.py`            int32, into the residual stream (`row *             B L d_model <= 2**31
                            stride_x_row`)
 `selective_scan_fwd_       int, into a state each 2,048 tokens of D channels   B D N ceil(L / 2048) <= 2**31
@@ -27,6 +29,8 @@ kernel.cuh`                (`(batch_id * params.dim + dim_id) * n_chunks *
 `causal_conv1d_fwd.cu`     uint32 (`batch_id * params.x_batch_stride`,         B L D <= 2**32 in mamba_ssm,
                            `channel_id * params.x_c_stride`)                   B L W in transformers, where
                                                                                inputs lie token by token
+`causal_conv1d_fwd.cu`     a CUDA grid's second axis, 64 tokens a block,       ceil(L / 64) <= 65,535
+                           where inputs lie token by token
 =========================  ==================================================  =============================
 
 A row shorter than a chunk takes a whole one of the states, so that many short rows reach a bound long before
@@ -42,6 +46,7 @@ attention's joint projection. None of this has run on a GPU here.
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -56,11 +61,14 @@ UINT32_ELEMENTS = 2**32
 GRID_BLOCKS = 65_535
 SCAN_CHUNK_TOKENS = 2048
 """Of the scan of Mamba-1, which keeps a state after each."""
+CONVOLVED_TOKENS = 64
+"""Of a row, by one block of the convolution of inputs that lie token by token."""
+_ANY_ROWS = sys.maxsize
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A tensor that a kernel addresses with numbers that can be too small.
+    """A tensor that a kernel addresses with numbers that can be too small, or an axis of its grid.
 
     >>> Bound("a projection", 1, 10576, 2**31).rows(4096)
     49
@@ -72,11 +80,16 @@ class Bound:
     elements: int
     """Of each piece."""
     most: int
-    """Elements that can be addressed."""
+    """Elements that can be addressed, or blocks of the axis."""
+    is_grid: bool = False
+    """Whether CUDA refuses what is past it; the kernel computes it wrongly otherwise."""
+    by_row: bool = False
+    """Whether each row is counted alone, so that their number is not bounded."""
 
     def rows(self, length_tokens: int) -> int:
         """Return how many rows of a length one call may have."""
-        return self.most // (-(-length_tokens // self.piece_tokens) * self.elements)
+        fit = self.most // (-(-length_tokens // self.piece_tokens) * self.elements)
+        return _ANY_ROWS if self.by_row and fit else fit
 
     @property
     def longest_tokens(self) -> int:
@@ -95,7 +108,7 @@ class LaunchLimits:
         return min((bound.rows(length_tokens) for bound in self.bounds), default=None)
 
     def obstacle(self, rows: int, length_tokens: int) -> str:
-        """Say why one forward of so many rows of a length would be wrong; empty where it would not."""
+        """Say why one forward of so many rows of a length would be wrong or refused; empty if neither."""
         most = self.rows(length_tokens)
         if most is None or rows <= most:
             return ""
@@ -104,10 +117,12 @@ class LaunchLimits:
             fits = f"the longest row has {min(b.longest_tokens for b in self.bounds):,} tokens"
         else:
             fits = f"at most {most:,} rows of this length fit"
-        return (
-            f"{rows:,} x {length_tokens:,} tokens at once are past what the CUDA kernels count in 32 bits, "
-            f"and would be computed wrongly ({tightest.what}): {fits}"
+        past = (
+            "the blocks of a CUDA grid's axis, and would be refused"
+            if tightest.is_grid
+            else "what the CUDA kernels count in 32 bits, and would be computed wrongly"
         )
+        return f"{rows:,} x {length_tokens:,} tokens at once are past {past} ({tightest.what}): {fits}"
 
     def parts(self, rows: int, length_tokens: int, *, name: str) -> list[slice]:
         """Divide the rows of a batch among as few forwards as the bounds allow.
@@ -128,6 +143,11 @@ class LaunchLimits:
             )
         step = max(1, rows if most is None else min(rows, most))
         return [slice(first, min(rows, first + step)) for first in range(0, rows, step)]
+
+
+_CONVOLUTION_GRID = Bound(
+    "causal_conv1d_fwd.cu: its grid", CONVOLVED_TOKENS, 1, GRID_BLOCKS, is_grid=True, by_row=True
+)
 
 
 def limits_of(module: Any, device: torch.device) -> LaunchLimits:
@@ -152,20 +172,27 @@ def _bounds(part: Any) -> Iterator[Bound]:
     if not hasattr(part, "in_proj"):
         return
     columns = int(part.in_proj.weight.shape[0])
-    if hasattr(part, "A_log") and hasattr(part, "x_proj"):
+    # Zamba's has a head of its own for each part of its channels.
+    if hasattr(part, "A_log") and (hasattr(part, "x_proj") or hasattr(part, "x_proj_weight")):
         yield from _mamba1(part, columns)
     elif hasattr(part, "A_log") and hasattr(part, "chunk_size"):
         yield from _mamba2(part, columns)
     elif hasattr(part, "rotary_emb_dim"):
         # mamba_ssm's attention; transformers' has no joint projection, and kernels of its own.
         yield Bound("attention: its projection", 1, columns, INT32_ELEMENTS)
+        if getattr(part, "d_conv", 0):
+            yield _CONVOLUTION_GRID
 
 
 def _mamba1(mixer: Any, columns: int) -> Iterator[Bound]:
-    channels, n_states = (int(size) for size in mixer.A_log.shape)
-    by_token = columns if hasattr(mixer, "ssm_state_size") else channels
+    # A head's scan is a call of its own.
+    channels, n_states = (int(size) for size in mixer.A_log.shape[-2:])
+    by_token = hasattr(mixer, "ssm_state_size") and hasattr(mixer, "x_proj")
     # It covers the strides of the scan, which are of as many columns or fewer.
-    yield Bound("causal_conv1d_fwd.cu: its input", 1, by_token, UINT32_ELEMENTS)
+    convolved = columns if by_token else columns // 2
+    yield Bound("causal_conv1d_fwd.cu: its input", 1, convolved, UINT32_ELEMENTS)
+    if by_token:
+        yield _CONVOLUTION_GRID
     yield Bound(
         "selective_scan_fwd_kernel.cuh: states", SCAN_CHUNK_TOKENS, channels * n_states, INT32_ELEMENTS
     )
@@ -181,4 +208,6 @@ def _mamba2(mixer: Any, columns: int) -> Iterator[Bound]:
     yield Bound("ssd_chunk_state.py: states", chunk, heads * width * n_states, INT32_ELEMENTS)
     yield Bound("ssd_bmm.py: scores", chunk, groups * chunk * chunk, INT32_ELEMENTS)
     yield Bound("ssd_chunk_state.py: step sizes", chunk, heads * chunk, INT32_ELEMENTS)
-    yield Bound("ssd_chunk_state.py: its grid", chunk, 1, GRID_BLOCKS)
+    yield Bound("ssd_chunk_state.py: its grid", chunk, 1, GRID_BLOCKS, is_grid=True)
+    yield Bound("ssd_bmm.py: its grid", chunk, groups, GRID_BLOCKS, is_grid=True, by_row=True)
+    yield _CONVOLUTION_GRID

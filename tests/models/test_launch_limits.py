@@ -6,6 +6,7 @@ mamba_ssm's own modules are looked at in `test_official.py`.
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,14 +17,29 @@ from builders import N_ROWS, tiny_mamba, tiny_mamba2
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
-from transformers import JambaConfig, JambaForCausalLM, Mamba2Config, Mamba2ForCausalLM, MambaConfig
+from transformers import (
+    JambaConfig,
+    JambaForCausalLM,
+    Mamba2Config,
+    Mamba2ForCausalLM,
+    MambaConfig,
+    ZambaConfig,
+)
 from transformers import MambaForCausalLM as Mamba1
+from transformers.models.zamba.modeling_zamba import ZambaMambaMixer
 
 from mambabench.bench.failures import UnsupportedError
 from mambabench.bench.shipped import TransformersDecoder
 from mambabench.errors import UsageError
 from mambabench.models.base import SamplingOptions
-from mambabench.models.launch_limits import GRID_BLOCKS, INT32_ELEMENTS, Bound, LaunchLimits, limits_of
+from mambabench.models.launch_limits import (
+    GRID_BLOCKS,
+    INT32_ELEMENTS,
+    SCAN_CHUNK_TOKENS,
+    Bound,
+    LaunchLimits,
+    limits_of,
+)
 from mambabench.models.load import check, load
 from mambabench.registry import resolve
 
@@ -86,6 +102,29 @@ def test_parts_are_as_few_as_can_be(rows: int, length: int, bounds: list[Bound])
         assert limits.obstacle(-(-rows // (len(parts) - 1)), length)
 
 
+@settings(max_examples=60)
+@given(
+    length=st.integers(1, 40), piece=st.integers(1, 9), elements=st.integers(1, 7), most=st.integers(1, 60)
+)
+@example(length=8, piece=4, elements=5, most=10)
+def test_what_counts_each_row_alone_bounds_its_length_only(
+    length: int, piece: int, elements: int, most: int
+) -> None:
+    bound = Bound("a grid", piece, elements, most, is_grid=True, by_row=True)
+    fits = len(range(0, length, piece)) * elements <= most
+    assert bound.rows(length) == (sys.maxsize if fits else 0)
+    assert LaunchLimits((bound,)).obstacle(10**9, length) == "" or not fits
+    assert (length <= bound.longest_tokens) == fits
+
+
+def test_a_grid_is_refused_and_not_computed_wrongly() -> None:
+    grid = Bound("x.cu: its grid", 4, 1, 3, is_grid=True, by_row=True)
+    said = LaunchLimits((*LOW.bounds, grid)).obstacle(1, 13)
+    assert "past the blocks of a CUDA grid's axis, and would be refused (x.cu: its grid)" in said
+    assert "longest row has 12 tokens" in said
+    assert "computed wrongly" in LOW.obstacle(1, 50)
+
+
 def test_the_words_name_the_tensor_and_what_fits() -> None:
     said = LOW.obstacle(100, 5)
     assert "100 x 5 tokens" in said
@@ -125,12 +164,47 @@ def test_mamba2_as_transformers_ships_it() -> None:
 
 
 @pytest.mark.usefixtures("kernels_installed")
+def test_groups_share_an_axis_with_chunks() -> None:
+    config = Mamba2Config(
+        hidden_size=16, num_heads=8, head_dim=4, state_size=4, n_groups=8, expand=2, chunk_size=16,
+        num_hidden_layers=1, vocab_size=N_ROWS,
+    )  # fmt: skip
+    limits = limits_of(_meta(Mamba2ForCausalLM, config), CUDA)
+    longest = GRID_BLOCKS // 8 * 16
+    assert "ssd_bmm.py: its grid" in limits.obstacle(1, longest + 1)
+    assert limits.obstacle(1, longest) == ""
+    # As many rows as there would be without it.
+    without = LaunchLimits(tuple(b for b in limits.bounds if "ssd_bmm.py: its grid" not in b.what))
+    assert limits.rows(longest) == without.rows(longest) == GRID_BLOCKS // (GRID_BLOCKS // 8)
+
+
+@pytest.mark.usefixtures("kernels_installed")
 def test_mamba1_as_transformers_ships_it() -> None:
     config = MambaConfig(hidden_size=2560, num_hidden_layers=1, vocab_size=N_ROWS)
     limits = limits_of(_meta(Mamba1, config), CUDA)
     # Its convolution reads the projection's output token by token.
     assert limits.rows(1 << 12) == 2**32 // (2 * 5120) // (1 << 12)
     assert limits.rows(1) == INT32_ELEMENTS // (5120 * 16)
+    # A narrow one meets the grid of its convolution first, which takes a row by 64 tokens.
+    narrow = MambaConfig(hidden_size=16, state_size=4, num_hidden_layers=1, vocab_size=N_ROWS)
+    limits = limits_of(_meta(Mamba1, narrow), CUDA)
+    assert limits.obstacle(1, 64 * GRID_BLOCKS) == ""
+    assert "causal_conv1d_fwd.cu: its grid" in limits.obstacle(1, 64 * GRID_BLOCKS + 1)
+
+
+@pytest.mark.usefixtures("kernels_installed")
+def test_zamba_scans_each_head_by_itself() -> None:
+    config = ZambaConfig(
+        hidden_size=64, attention_hidden_size=128, mamba_d_state=8, mamba_dt_rank=4, n_mamba_heads=2
+    )
+    with torch.device("meta"):
+        mixer = ZambaMambaMixer(config, layer_idx=0)
+    found = {b.what: (b.piece_tokens, b.elements) for b in limits_of(mixer, CUDA).bounds}
+    # 128 channels, which lie channel by channel for the convolution; a scan is of one head's 64.
+    assert found == {
+        "causal_conv1d_fwd.cu: its input": (1, 128),
+        "selective_scan_fwd_kernel.cuh: states": (SCAN_CHUNK_TOKENS, 64 * 8),
+    }
 
 
 @pytest.mark.usefixtures("kernels_installed")
@@ -140,7 +214,7 @@ def test_only_mixers_over_these_kernels_count() -> None:
         num_key_value_heads=2, mamba_d_state=8, mamba_dt_rank=4, num_experts=2, attn_layer_period=2,
         attn_layer_offset=1, expert_layer_period=2, expert_layer_offset=1,
     )  # fmt: skip
-    assert len(limits_of(_meta(JambaForCausalLM, jamba), CUDA).bounds) == 2
+    assert len(limits_of(_meta(JambaForCausalLM, jamba), CUDA).bounds) == 3
     assert limits_of(nn.Sequential(nn.Linear(2, 2)), CUDA).rows(10**9) is None
 
 

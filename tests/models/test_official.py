@@ -11,7 +11,7 @@ import pytest
 from builders import hybrid1_config, hybrid_config, mamba_ssm_config, tiny_hybrid, tiny_mamba, tiny_mamba2
 from mamba_ssm_code import needs_mamba_ssm, run_beside
 
-from mambabench.models.launch_limits import SCAN_CHUNK_TOKENS
+from mambabench.models.launch_limits import GRID_BLOCKS, SCAN_CHUNK_TOKENS
 
 pytestmark = needs_mamba_ssm
 
@@ -152,7 +152,7 @@ def test_transformers_stays_off_its_kernels_on_a_cpu(found: dict[str, Any]) -> N
 
 def test_what_its_kernels_can_count(found: dict[str, Any]) -> None:
     bounds = {
-        name: {what: (piece, elements, most) for what, piece, elements, most in own}
+        name: {what: (piece, elements, most) for what, piece, elements, most, *_ in own}
         for name, own in found["bounds"].items()
     }
     assert set(bounds["mamba-2.8b"].values()) == {
@@ -163,6 +163,8 @@ def test_what_its_kernels_can_count(found: dict[str, Any]) -> None:
     of_2_7b = bounds["mamba2-2.7b"]
     assert of_2_7b["ssd_chunk_state.py: in_proj's output"] == (1, 2 * 5120 + 2 * 128 + 80, 2**31)
     assert of_2_7b["ssd_chunk_state.py: states"] == (256, 80 * 64 * 128, 2**31)
+    assert of_2_7b["ssd_bmm.py: its grid"] == (256, 1, GRID_BLOCKS)
+    assert of_2_7b["causal_conv1d_fwd.cu: its grid"] == bounds["hybrid"]["causal_conv1d_fwd.cu: its grid"]
     assert of_2_7b["ssd_bmm.py: scores"] == (256, 256 * 256, 2**31)
     assert of_2_7b["layer_norm.py: the residual stream"] == (1, 2560, 2**31)
     # Four heads of queries and two of keys and values, of 16 columns each.
