@@ -243,7 +243,9 @@ class TransformersDecoder(SteppedDecoder):
         self._backends[steps] = ", ".join(sorted(seen))
         # A mask, as steps over a static cache have one, is not for all of them.
         if found := list(dict.fromkeys(filter(None, self._backends.values()))):
-            self.kernel_path = f"torch sdpa ({'; in steps '.join(found)})"
+            # A hybrid's names its scan, too.
+            path = kernel_path(self._module, self.device.type)
+            self.kernel_path = path.replace("torch sdpa", f"torch sdpa ({'; in steps '.join(found)})")
         return logits
 
     def _call(self, ids: Tensor) -> Tensor:

@@ -37,20 +37,29 @@ def keep_cpu_on_torch(model: PreTrainedModel) -> None:
 
 
 def kernel_path(model: PreTrainedModel, device_type: str) -> str:
-    """Say what computes the scan or the attention of a transformers model on a device.
+    """Say what computes the scan, the attention or both of a transformers model on a device.
 
     Returns:
         "transformers torch loop" (Mamba-1), "transformers torch chunks" (Mamba-2), "mamba_ssm CUDA", or
-        "torch " and the attention implementation for a Transformer.
+        "torch " and the attention implementation for a Transformer; a hybrid's are joined by "and".
     """
-    family = str(model.config.model_type)
-    if "mamba" not in family:
-        attention = getattr(model.config, "_attn_implementation", None) or "eager"
-        return f"torch {attention}"
-    module = sys.modules[type(model).__module__]
-    if device_type == "cuda" and any(_is_replaced(f) for f in _kernel_functions(module).values()):
+    scan = _scan_path(model, device_type)
+    if scan and "mamba" in str(model.config.model_type):
+        return scan
+    attention = f"torch {getattr(model.config, '_attn_implementation', None) or 'eager'}"
+    return f"{scan} and {attention}" if scan else attention
+
+
+def _scan_path(model: PreTrainedModel, device_type: str) -> str:
+    """Say what computes the scans; empty for a model without any."""
+    functions = _kernel_functions(sys.modules[type(model).__module__])
+    scans = {function.__name__ for function in functions.values()} & set(_SCANS)
+    # A hybrid's configuration may leave out all of its Mamba layers.
+    if not scans or not any(name.endswith(".A_log") for name, _ in model.named_parameters()):
+        return ""
+    if device_type == "cuda" and any(_is_replaced(f) for f in functions.values()):
         return "mamba_ssm CUDA"
-    if family == "mamba2":
+    if "mamba2_chunk_scan" in scans:
         return "transformers torch chunks"
     if getattr(model.config, "use_mambapy", False) and _importable("mambapy"):
         return "transformers mambapy scan"

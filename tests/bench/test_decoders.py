@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from builders import tiny_hybrid, tiny_llama, tiny_mamba, tiny_mamba2, tiny_neox
+from transformers import BambaConfig, BambaForCausalLM
 
 from mambabench.bench.agreement import require_agreement
 from mambabench.bench.decoders import Decoder, StatefulDecoder, build_decoder
@@ -208,6 +209,20 @@ def test_eager_attention_runs_and_says_so(tmp_path: Path) -> None:
     sdpa = build_decoder(model, arm="shipped", attention="sdpa")
     assert decoded(sdpa, prompts(model)) == wanted
     assert sdpa.kernel_path.startswith("torch sdpa (")
+
+
+def test_a_hybrid_of_transformers_names_its_scan_beside_its_attention(tmp_path: Path) -> None:
+    config = BambaConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, mamba_d_state=8, mamba_n_heads=4, mamba_d_head=16, attn_layer_indices=[1],
+        vocab_size=16,
+    )  # fmt: skip
+    BambaForCausalLM(config).save_pretrained(tmp_path)
+    model = load(check(resolve(str(tmp_path)), device="cpu", need_tokenizer=False))
+    decoder = build_decoder(model, arm="shipped", attention="sdpa")
+    assert decoder.kernel_path == "transformers torch chunks and torch sdpa"
+    decoded(decoder, prompts(model))
+    assert decoder.kernel_path.startswith("transformers torch chunks and torch sdpa (")
 
 
 def test_what_does_not_exist_is_unsupported(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from builders import tiny_mamba, tiny_neox
 from transformers.integrations.hub_kernels import use_kernel_func_from_hub_with_fallback
 
@@ -98,3 +99,41 @@ def test_a_transformer_is_left_alone(tmp_path: Path) -> None:
     model: Any = load(check(resolve(str(tiny_neox(tmp_path / "m"))), device="cpu"))
     kernel_paths.keep_cpu_on_torch(model.module)
     assert kernel_paths.kernel_path(model.module, "cpu") == "torch sdpa"
+
+
+JAMBA: dict[str, Any] = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "mamba_d_state": 8, "mamba_dt_rank": 4, "num_experts": 2,
+    "attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1,
+    "vocab_size": 16,
+}  # fmt: skip
+BAMBA: dict[str, Any] = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "mamba_d_state": 8, "mamba_n_heads": 4, "mamba_d_head": 16,
+    "attn_layer_indices": [1], "vocab_size": 16,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "own"),
+    [("Jamba", JAMBA, "transformers torch loop"), ("Bamba", BAMBA, "transformers torch chunks")],
+)
+def test_a_hybrid_has_two_paths(
+    name: str, options: dict[str, Any], own: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with torch.device("meta"):
+        model = getattr(transformers, f"{name}ForCausalLM")(getattr(transformers, f"{name}Config")(**options))
+    model.set_attn_implementation("sdpa")
+    assert kernel_paths.kernel_path(model, "cpu") == f"{own} and torch sdpa"
+    monkeypatch.setattr(kernel_paths, "_is_replaced", lambda function: True)
+    assert kernel_paths.kernel_path(model, "cuda") == "mamba_ssm CUDA and torch sdpa"
+    model.set_attn_implementation("eager")
+    assert kernel_paths.kernel_path(model, "cpu") == f"{own} and torch eager"
+
+
+def test_a_hybrid_of_attention_alone_has_one() -> None:
+    config = transformers.BambaConfig(**{**BAMBA, "attn_layer_indices": [0, 1]})
+    with torch.device("meta"):
+        model = transformers.BambaForCausalLM(config)
+    model.set_attn_implementation("sdpa")
+    assert kernel_paths.kernel_path(model, "cpu") == "torch sdpa"
