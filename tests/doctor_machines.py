@@ -121,6 +121,7 @@ def machine(
     environ: Mapping[str, str] | None = None,
     python: tuple[int, int] = (3, 11),
     toolkits: Sequence[str] = (),
+    headers: Callable[[str], bool] = lambda folder: True,
     **answers: Any,
 ) -> Probes:
     """Return probes of a made-up machine; without arguments one that has a processor only."""
@@ -137,6 +138,7 @@ def machine(
         wait_for=lambda part, time_limit_s: None,
         has_card=lambda: card,
         toolkits=lambda: toolkits,
+        has_headers=headers,
         environ=environ or {},
         python=python,
         python_text=".".join(map(str, python)) + ".7",

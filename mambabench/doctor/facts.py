@@ -113,8 +113,17 @@ def has_card() -> bool:
 
 
 def toolkits() -> list[str]:
-    """Return the CUDA toolkits in their usual places."""
-    return sorted(str(p.parent.parent) for p in Path("/usr/local").glob("cuda-*/bin/nvcc"))
+    """Return the CUDA toolkits in their usual places, those without a version in their names first."""
+    return sorted(str(p.parent.parent) for p in Path("/usr/local").glob("cuda*/bin/nvcc"))
+
+
+def has_headers(folder: str) -> bool:
+    """Tell whether a toolkit's headers are in a folder; conda's are below `targets`."""
+    found = Path(folder)
+    return any(
+        (place / "cuda_runtime_api.h").is_file()
+        for place in (found / "include", *found.glob("targets/*/include"))
+    )
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,7 @@ class Probes:
     wait_for: Callable[..., None] = ahead.wait_for
     has_card: Callable[[], bool] = has_card
     toolkits: Callable[[], Sequence[str]] = toolkits
+    has_headers: Callable[[str], bool] = has_headers
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     python: tuple[int, int] = sys.version_info[:2]
     python_text: str = field(default_factory=platform.python_version)
@@ -161,7 +171,11 @@ class Facts:
     nvcc: str | None
     """Path of the CUDA compiler."""
     nvcc_version: str | None
-    toolkits: tuple[str, ...]
+    nvcc_headers: bool
+    """Whether CUDA's headers lie beside it, where a build looks for them; a script that calls another nvcc
+    has none."""
+    toolkits: Mapping[str, str | None]
+    """Those with headers, and their versions."""
     compiler: str | None
     """Path of the C++ compiler."""
     compiler_version: str
@@ -239,7 +253,8 @@ def gather(probes: Probes, stage: Callable[[str], None]) -> Facts:
         card=probes.has_card(),
         nvcc=nvcc,
         nvcc_version=nvcc_version,
-        toolkits=tuple(probes.toolkits()),
+        nvcc_headers=nvcc is not None and probes.has_headers(_home(nvcc)),
+        toolkits={t: _release(probes, t) for t in probes.toolkits() if probes.has_headers(t)},
         compiler=compiler,
         compiler_version=ran.text.partition("\n")[0].strip() if ran and ran.returncode == 0 else "",
         ninja=probes.which("ninja"),
@@ -285,12 +300,27 @@ def _nvcc(probes: Probes, torch: Mapping[str, Any]) -> tuple[str | None, str | N
     candidates = [f"{home}/bin/nvcc"] if home else []
     for path in [*candidates, probes.which("nvcc")]:
         ran = probes.run([path, "-V"]) if path else None
-        if ran is None or ran.returncode != 0:
-            continue
-        words = ran.text.replace(",", " ").split()
-        after = dict(pairwise(words))
-        return path, after.get("release")
+        if ran is not None and ran.returncode == 0:
+            return path, _said_release(ran.text)
     return None, None
+
+
+def _said_release(text: str) -> str | None:
+    return dict(pairwise(text.replace(",", " ").split())).get("release")
+
+
+def _release(probes: Probes, toolkit: str) -> str | None:
+    """Return a toolkit's version: that in its name, or what its compiler says."""
+    _, dash, named = Path(toolkit).name.partition("cuda-")
+    if dash:
+        return named
+    ran = probes.run([f"{toolkit}/bin/nvcc", "-V"])
+    return _said_release(ran.text) if ran is not None and ran.returncode == 0 else None
+
+
+def _home(nvcc: str) -> str:
+    """Return the folder that builds take for the toolkit's."""
+    return str(Path(nvcc).parent.parent)
 
 
 def _installer(probes: Probes) -> str:

@@ -19,6 +19,7 @@ _WOULD_NEED: Final = (
     "The CPU path is fine without. A GPU would need NVIDIA's driver, a PyTorch with CUDA, and for "
     "mamba-ssm's kernels also nvcc of the same CUDA major version."
 )
+_BUILT_ALREADY: Final = "mamba-ssm is built already."
 _NO_DRIVER: Final = "NVMLError_LibraryNotFound"
 _NVML_WORDS: Final = {
     _NO_DRIVER: "there is no libnvidia-ml: no driver, or none in this container",
@@ -187,8 +188,8 @@ def _nvcc(facts: Facts) -> Finding:
     if facts.nvcc is None:
         if not usable:
             return Finding("nvcc", "not found", "not needed", "It compiles mamba-ssm's kernels for a GPU.")
-        if facts.versions["mamba-ssm"] and not facts.imports.get("mamba-ssm"):
-            return Finding("nvcc", "not found", "not needed", "mamba-ssm is built already.")
+        if _is_built(facts):
+            return Finding("nvcc", "not found", "not needed", _BUILT_ALREADY)
         why = (
             "Without it the build of mamba-ssm ends in `NameError: name 'bare_metal_version' is not "
             "defined`. Ready wheels need none. The toolkit comes from NVIDIA's package source."
@@ -206,7 +207,19 @@ def _nvcc(facts: Facts) -> Finding:
             "be the same."
         )
         return Finding("nvcc", seen, "broken", why, remedies.nvcc_for(facts))
-    return Finding("nvcc", seen, "ok")
+    if facts.nvcc_headers:
+        return Finding("nvcc", seen, "ok")
+    if _is_built(facts):
+        return Finding("nvcc", seen, "not needed", _BUILT_ALREADY)
+    why = (
+        "CUDA's headers are not beside it, as where it is a script that calls another nvcc: the build of "
+        "mamba-ssm ends for want of `cuda_runtime_api.h`."
+    )
+    return Finding("nvcc", seen, "broken", why, remedies.nvcc_for(facts))
+
+
+def _is_built(facts: Facts) -> bool:
+    return bool(facts.versions["mamba-ssm"]) and not facts.imports.get("mamba-ssm")
 
 
 def _compiler(facts: Facts) -> Finding:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -98,11 +97,11 @@ def torch_with_cuda(driver_major: int | None) -> str:
 
 
 def nvcc_for(facts: Facts) -> str:
-    """Return the command that brings the nvcc of torch's CUDA."""
+    """Return the command that brings the nvcc of torch's CUDA, with its headers."""
     version = str(facts.torch.get("cuda"))
     major = version.partition(".")[0]
-    for folder in reversed(facts.toolkits):
-        if Path(folder).name.startswith(f"cuda-{major}"):
+    for folder, release in reversed(tuple(facts.toolkits.items())):
+        if str(release).partition(".")[0] == major:
             return f"export CUDA_HOME={shlex.quote(folder)}"
     major, minor, *_ = [*version.split("."), "0"]
     command = _TOOLKIT.get(facts.installer, _TOOLKIT["apt-get"]).format(major=major, minor=minor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from doctor_machines import (
 
 from mambabench.doctor.children import Answer
 from mambabench.doctor.extensions import meaning, runs_on
-from mambabench.doctor.facts import Probes
+from mambabench.doctor.facts import Probes, has_headers
 from mambabench.doctor.finding import CHECKS, Finding
 from mambabench.doctor.gpu import judge_building, judge_gpu
 from mambabench.doctor.libraries import judge_libraries
@@ -253,6 +254,35 @@ def test_nvcc_must_be_of_torchs_cuda_major() -> None:
     there = ["/usr/local/cuda-11.8", "/usr/local/cuda-12.4"]
     finding = found(gpu_machine(run=commands(nvcc_V=old), toolkits=there))["nvcc"]
     assert finding.remedy == "export CUDA_HOME=/usr/local/cuda-12.4"
+
+
+def test_a_script_in_place_of_nvcc_has_no_headers() -> None:
+    torch = GPU_TORCH | {"cuda_home": "/usr/local"}
+    places = ["/usr/local/cuda", "/usr/local/cuda-11.8", "/usr/local/cuda-12.4"]
+
+    def finding(*whole: str, **changes: Any) -> Finding:
+        made = {"torch": torch, "toolkits": places, "headers": whole.__contains__, "versions": LIBRARIES}
+        return found(gpu_machine(**{**made, **changes}))["nvcc"]
+
+    seen = finding("/usr/local/cuda", "/usr/local/cuda-11.8", "/usr/local/cuda-12.4")
+    assert (seen.verdict, seen.seen) == ("broken", "12.6, /usr/local/bin/nvcc")
+    assert "cuda_runtime_api.h" in seen.why
+    assert seen.remedy == "export CUDA_HOME=/usr/local/cuda-12.4"
+    # One whose name has no version is asked for it.
+    assert finding("/usr/local/cuda", "/usr/local/cuda-11.8").remedy == "export CUDA_HOME=/usr/local/cuda"
+    assert finding("/usr/local/cuda-11.8").remedy.startswith("apt-get install cuda-toolkit-12-6")
+    assert finding("/usr/local").verdict == "ok"
+    assert finding("/usr/local/cuda", versions=LIBRARIES | BUILT).verdict == "not needed"
+
+
+def test_headers_lie_in_one_of_two_places(tmp_path: Path) -> None:
+    assert not has_headers(str(tmp_path))
+    for number, place in enumerate(("include", "targets/x86_64-linux/include")):
+        folder = tmp_path / str(number) / place
+        folder.mkdir(parents=True)
+        assert not has_headers(str(tmp_path / str(number)))
+        (folder / "cuda_runtime_api.h").touch()
+        assert has_headers(str(tmp_path / str(number)))
 
 
 def test_no_nvcc_is_said_in_the_words_of_the_build_that_fails() -> None:
