@@ -139,7 +139,7 @@ class _Taped:
 
     def __init__(self, kernels: Any) -> None:
         self._kernels = kernels
-        self.name, self.dtype = kernels.name, kernels.dtype
+        self.dtype = kernels.dtype
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._kernels, name)

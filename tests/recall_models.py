@@ -88,6 +88,7 @@ class _OnStates:
     kernel_path = "none"
     state_size = StateSize(fixed_bytes=64, bytes_per_token=0)
     activation_bytes_per_token = 64
+    workspace_bytes = 0
 
     def __init__(self, rule: NextId, vocab_size: int) -> None:
         self.rule, self.vocab_size = rule, vocab_size

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from mambabench.kernels.threads import split
+from mambabench.kernels.ways import OneWay, Ways
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from mambabench.kernels.rows import Rows
 
 
-class PackedKernels(Protocol):
+class PackedKernels(Ways, Protocol):
     """What a device must offer. T tokens in all, B rows, d channels, N states a channel; float32.
 
     Where rows go on from a state, `before` has it, null or a null for a row standing for zeros. `after` says
@@ -30,8 +31,6 @@ class PackedKernels(Protocol):
     may be the one that it has in `before`, but not another row's.
     """
 
-    name: str
-    """For the record of a run."""
     dtype: torch.dtype
     """Of the activations that matrix products take between the operations; states are float32 always."""
 
@@ -168,7 +167,7 @@ class PackedKernels(Protocol):
         ...
 
 
-class CpuKernels:
+class CpuKernels(OneWay):
     """Compiled loops on threads of our own; see `PackedKernels` for the methods' contract."""
 
     name = "mambabench compiled scan"

@@ -266,6 +266,8 @@ class StatefulModel(Protocol):
     state_size: StateSize
     activation_bytes_per_token: int
     """Memory of a forward besides weights and states, per token of the call, at its peak."""
+    workspace_bytes: int
+    """Most that a forward takes besides, however many its tokens."""
 
     def start(self, rows: int) -> State:
         """Return the state of rows that have seen nothing."""

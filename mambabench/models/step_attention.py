@@ -117,7 +117,7 @@ class AttentionSteps:
         self.vocab_size = vocab_size
         self.device: torch.device = self._head.weight.device
         self.dtype: torch.dtype = self._head.weight.dtype
-        self.kernel_path = KERNEL_PATH
+        self.kernel_path, self.workspace_bytes = KERNEL_PATH, 0
         self._max_positions = _max_positions(module)
         # A few tokens show each layer's window, its keys' shape, and what a forward takes, whatever the
         # configuration calls them.

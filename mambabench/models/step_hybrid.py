@@ -140,10 +140,10 @@ class HybridSteps:
         self._last_norm = self._norm(weights, "backbone.norm_f")
         mixers = [block.mixer for block in self._blocks]
         attending = [mixer for mixer in mixers if isinstance(mixer, AttentionLayer)]
-        kinds = [self._kernels.name] * (len(attending) < len(mixers)) + ["torch sdpa, packed"] * bool(
-            attending
-        )
+        ways = [mixer.way for mixer in mixers if not isinstance(mixer, AttentionLayer)]
+        kinds = [*dict.fromkeys(way.name for way in ways), *["torch sdpa, packed"] * bool(attending)]
         self.kernel_path = "; ".join(kinds)
+        self.workspace_bytes = max((way.workspace_bytes for way in ways), default=0)
         self._recurs = [not isinstance(mixer, AttentionLayer) for mixer in mixers]
         self._recurrent = RecurrentLayers([m.shapes for m in mixers if not isinstance(m, AttentionLayer)])
         self.state_size = StateSize(

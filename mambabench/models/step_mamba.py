@@ -62,7 +62,8 @@ class MambaLayer:
         self._a = _float(-torch.exp(weights["A_log"].double()).t() * LOG2_E)
         self._skip = _float(weights["D"])
         self._rank = self._dt_proj.shape[1]
-
+        self.way = kernels.scan_way(self.d_inner, self._a.shape[0])
+        """What computes the scan."""
         self.shapes = {
             "conv": (self._taps.shape[0] - 1, self.d_inner),
             "ssm": (self._a.shape[0], self.d_inner),
@@ -175,7 +176,6 @@ class MambaSteps:
         self.vocab_size = vocab_size
         self.device, self.dtype = self._embedding.device, self._embedding.dtype
         self._kernels = kernels_for(self.device, self.dtype)
-        self.kernel_path = self._kernels.name
         eps = config.mixer_rms_eps if config.model_type == "falcon_mamba" else None
         self._layers = [
             MambaLayer(
@@ -185,6 +185,7 @@ class MambaSteps:
             )
             for block in backbone.layers
         ]
+        self.kernel_path, self.workspace_bytes = self._layers[0].way
         self._norms = [_float(block.norm.weight.detach()) for block in backbone.layers]
         self._last_norm = _float(backbone.norm_f.weight.detach())
         self._eps = float(config.layer_norm_epsilon)

@@ -91,6 +91,8 @@ class Mamba2Layer:
             "conv": (self._taps.shape[0] - 1, conv_channels),
             "ssm": (heads, d_state, self._skip.shape[1]),
         }
+        self.way = kernels.ssd_way(heads, self._skip.shape[1], d_state, n_groups)
+        """What computes the scan."""
         self.row_bytes = sum(4 * math.prod(shape) for shape in self.shapes.values())
         """Bytes of a row's state."""
         # The projection (a 16-bit one twice for a moment), the convolution's output, the scan's, and what the
@@ -200,7 +202,6 @@ class Mamba2Steps:
         self.vocab_size = vocab_size
         self.device, self.dtype = self._embedding.device, self._embedding.dtype
         self._kernels = kernels_for(self.device, self.dtype)
-        self.kernel_path = self._kernels.name
         low, high = config.time_step_limit
         self._layers = [
             Mamba2Layer(
@@ -213,6 +214,7 @@ class Mamba2Steps:
             )
             for block in backbone.layers
         ]
+        self.kernel_path, self.workspace_bytes = self._layers[0].way
         self._norms = [_float(block.norm.weight) for block in backbone.layers]
         self._last_norm = _float(backbone.norm_f.weight)
         self._eps = float(config.layer_norm_epsilon)

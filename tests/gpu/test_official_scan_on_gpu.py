@@ -139,7 +139,7 @@ def test_states_may_be_advanced_where_they_lie(dtype: torch.dtype, kind: str) ->
 
 def test_a_gpu_with_mamba_ssm_takes_its_scans() -> None:
     kernels(torch.bfloat16)
-    assert kernels_for(DEVICE, torch.bfloat16).name.startswith(NAME)
+    assert kernels_for(DEVICE, torch.bfloat16).scan_way(1536, 16).name.startswith(NAME)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

@@ -5,7 +5,7 @@ their own, and work on many parts of a row at once. Which row goes where is deci
 dtype alone, so that the same requests give the same results.
 
     kernels = cuda_kernels(torch.bfloat16)
-    kernels.name                                    # what computes, for the record of a run
+    kernels.scan_way(1536, 16).name                 # what computes, for the record of a run
 
 Not run on a GPU yet. From which length on mamba_ssm's are faster is not measured: LONG_TOKENS and
 LONG_SSD_TOKENS are guesses, and `tests/gpu/scan_crossover.py` measures it.
@@ -30,10 +30,13 @@ from mambabench.kernels.gpu.official import (
     Functions,
     OfficialScans,
     functions,
+    scan_token_bytes,
+    ssd_token_bytes,
 )
 from mambabench.kernels.gpu.official_calls import LongRows
 from mambabench.kernels.gpu.segments import MOST_PADDING, calls
 from mambabench.kernels.gpu.triton_kernels import PIECE_TOKENS, TritonKernels
+from mambabench.kernels.ways import Way
 
 if TYPE_CHECKING:
     from mambabench.kernels.gpu.triton_kernels import ScanOperands, SsdOperands
@@ -46,6 +49,7 @@ LONG_SSD_TOKENS = CHUNK_TOKENS
 ALL_LONG_TOKENS = max(PIECE_TOKENS + 1, LONG_TOKENS, LONG_SSD_TOKENS)
 """From which length on every row goes another way than short ones, through mamba_ssm or in pieces, but for
 Mamba-1 with many more than the usual 16 states: a comparison needs rows as long."""
+_LONG_NAME = "mamba_ssm scan from a state (long)"
 _SHARE_AHEAD = 4
 """A row is long only if it has so many times the tokens that its state is put in as."""
 
@@ -96,8 +100,6 @@ class ChosenKernels(TritonKernels):
         ExtraMissingError: Triton cannot be used.
     """
 
-    name = "mamba_ssm scan from a state (long), mambabench Triton scan"
-
     def __init__(
         self, dtype: torch.dtype, functions: Functions, *, most_elements: int = MOST_ELEMENTS
     ) -> None:
@@ -106,20 +108,30 @@ class ChosenKernels(TritonKernels):
         self._most_elements = most_elements
         self._splits: tuple[Layout | None, dict[_Limits, _Split]] = None, {}
 
+    def scan_way(self, channels: int, n_states: int) -> Way:
+        """Return what computes the scan of Mamba-1: mamba_ssm has no more than 256 states a channel."""
+        limits = self._scan_limits(channels, n_states)
+        if limits is None:
+            return super().scan_way(channels, n_states)
+        each = scan_token_bytes(self.dtype, channels, n_states, limits.long_tokens)
+        return Way(f"{_LONG_NAME}, {self.name}", limits.most_tokens * each)
+
+    def ssd_way(self, heads: int, width: int, n_states: int, n_groups: int) -> Way:
+        """Return what computes the scan of Mamba-2: mamba_ssm's does in bfloat16 only."""
+        if self.dtype != torch.bfloat16:
+            return super().ssd_way(heads, width, n_states, n_groups)
+        each = ssd_token_bytes(heads, width, n_states, n_groups)
+        tokens = self._ssd_tokens(heads * width, n_states, n_groups)
+        return Way(f"{_LONG_NAME}, {self.name}", tokens * each)
+
     def _scan_rows(
         self, y: Tensor, operands: ScanOperands, layout: Layout, before: Rows | None, after: Rows | None
     ) -> None:
         u, dt, _, A_log2, proj, _, _, xz, _ = operands
         n_states, channels = A_log2.shape
-        ahead = n_states * max(TERMS.values())
-        limits = _Limits(
-            max(LONG_TOKENS, _SHARE_AHEAD * ahead),
-            self._most_elements // max(channels, 2 * n_states),
-            ahead + ROUNDED_TO - 1,
-            MOST_PADDING,
-        )
+        limits = self._scan_limits(channels, n_states)
         is_one_dtype = all(tensor.dtype == u.dtype for tensor in (dt, proj, xz))
-        if layout.longest < limits.long_tokens or n_states > MOST_STATES or not is_one_dtype:
+        if limits is None or layout.longest < limits.long_tokens or not is_one_dtype:
             super()._scan_rows(y, operands, layout, before, after)
             return
         split = self._split(layout, limits)
@@ -136,13 +148,9 @@ class ChosenKernels(TritonKernels):
             super()._ssd_rows(y, operands, layout, before, after)
             return
         n_states = (xbc.shape[-1] - D.numel()) // (2 * n_groups)
-        # Of a token, or of a token's share of what a chunk has: its state, and its products of B and C.
-        widest = max(
-            xbc.shape[1], zxbcdt.shape[1], D.numel() * n_states // CHUNK_TOKENS, n_groups * CHUNK_TOKENS
-        )
         limits = _Limits(
             LONG_SSD_TOKENS,
-            max(1, self._most_elements // widest // CHUNK_TOKENS) * CHUNK_TOKENS,
+            self._ssd_tokens(D.numel(), n_states, n_groups),
             0,
             # With a smallest step no token leaves the state as it is.
             MOST_PADDING if dt_limit[0] <= 0 else 0.0,
@@ -151,6 +159,25 @@ class ChosenKernels(TritonKernels):
         if split.short is not None:
             super()._ssd_rows(y, operands, split.short, before, after)
         self._official.ssd(y, operands, split.long, before, after)
+
+    def _scan_limits(self, channels: int, n_states: int) -> _Limits | None:
+        """Return the limits of Mamba-1's calls; null where all rows are ours."""
+        ahead = n_states * max(TERMS.values())
+        limits = _Limits(
+            max(LONG_TOKENS, _SHARE_AHEAD * ahead),
+            self._most_elements // max(channels, 2 * n_states),
+            ahead + ROUNDED_TO - 1,
+            MOST_PADDING,
+        )
+        return limits if n_states <= MOST_STATES and limits.most_tokens > limits.ahead else None
+
+    def _ssd_tokens(self, channels: int, n_states: int, n_groups: int) -> int:
+        """Return the most tokens of a call of Mamba-2, padding included."""
+        # Of a token, or of a token's share of what a chunk has: its state, and its products of B and C.
+        widest = max(
+            channels + 2 * n_groups * n_states, channels * n_states // CHUNK_TOKENS, n_groups * CHUNK_TOKENS
+        )
+        return max(1, self._most_elements // widest // CHUNK_TOKENS) * CHUNK_TOKENS
 
     def _split(self, layout: Layout, limits: _Limits) -> _Split:
         """Return the rows by kind; all layers of a forward give the same layout."""

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from mambabench.kernels.gpu.triton_kernels import ScanOperands, SsdOperands
     from mambabench.kernels.rows import Rows
 
-MOST_ELEMENTS = 1 << 26
-"""Of a call's largest tensor; it bounds what a call takes beside a forward, and is far below 2**31."""
+MOST_ELEMENTS = 1 << 24
+"""Of a call's largest tensor; it bounds what a call takes beside a forward, and is far below 2**31. Chosen
+without a measurement: thousands of tokens of large models, in a few hundred MiB."""
 MOST_STATES = 256
 """Of a channel, in mamba_ssm's scan of Mamba-1."""
 TERMS = {torch.float32: 1, torch.bfloat16: 3}
@@ -68,6 +69,39 @@ def functions() -> Functions | None:
     except Exception:
         # Built for another torch, or of another version, it may raise anything; the doctor says what.
         return None
+
+
+def scan_token_bytes(dtype: torch.dtype, channels: int, n_states: int, least_tokens: int) -> int:
+    """Return the memory of a call of Mamba-1's scan per token, padding being tokens, too.
+
+    Args:
+        dtype: of the activations.
+        channels: of a layer.
+        n_states: of a channel.
+        least_tokens: of a row.
+    """
+    size = 4 if dtype == torch.float16 else dtype.itemsize
+    # Its three inputs and two outputs, B and C, and two numbers a state for every 2048 tokens of a row.
+    return size * (5 * channels + 2 * n_states) + -(-8 * channels * n_states // least_tokens)
+
+
+def ssd_token_bytes(heads: int, width: int, n_states: int, n_groups: int) -> int:
+    """Return the memory of a call of Mamba-2's scan per token, for rows of at least a chunk.
+
+    Args:
+        heads: of a layer.
+        width: channels of a head.
+        n_states: of a channel.
+        n_groups: of heads that share B and C.
+    """
+    channels = heads * width
+    # Gathered inputs, the output twice, and where the tokens are.
+    by_token = 2 * (channels + 2 * n_groups * n_states + heads) + 4 * channels + 40
+    # Step sizes, their sums, products of B and C, and states before and after they are passed on.
+    by_chunk = 8 * heads * CHUNK_TOKENS + 4 * n_groups * CHUNK_TOKENS**2 + 6 * channels * n_states
+    states = 8 * channels * n_states
+    # A row of a little more than a chunk has two of them.
+    return by_token + -(-(2 * by_chunk + states) // CHUNK_TOKENS)
 
 
 class OfficialScans:

@@ -32,6 +32,7 @@ from torch import Tensor
 from mambabench.errors import ExtraMissingError
 from mambabench.kernels.gpu.layout import Int64s, Layout, layout_for, sent
 from mambabench.kernels.gpu.triton_version import installed, too_old
+from mambabench.kernels.ways import OneWay
 
 if TYPE_CHECKING:
     from mambabench.kernels.rows import Rows
@@ -69,7 +70,7 @@ def obstacle() -> str | None:
     return None
 
 
-class TritonKernels:
+class TritonKernels(OneWay):
     """Triton kernels; see `mambabench.kernels.packed.PackedKernels` for the methods' contract.
 
     Activations may be of any of three dtypes, and of different ones in one call; parameters and states are

@@ -314,6 +314,7 @@ def test_whole_models_equal_those_of_the_cpu(
         monkeypatch.setattr(module, "kernels_for", lambda device, dtype: counted.kernels)
     model = build(dtype, "cpu")
     assert "mamba_ssm" in model.kernel_path
+    assert model.workspace_bytes > 0
     error = torch.cat(forwards(model)) - want
     assert len(counted.calls) >= 2
     if dtype == torch.float32:
