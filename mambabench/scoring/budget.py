@@ -49,6 +49,7 @@ class Fit:
         activation_bytes_per_token: int,
         vocab_size: int,
         on_gpu: bool,
+        workspace_bytes: int = 0,
     ) -> Fit:
         """Divide a budget: at most a quarter each for activations and logits, the rest for states.
 
@@ -59,8 +60,10 @@ class Fit:
             activation_bytes_per_token: of a forward.
             vocab_size: columns of the logits.
             on_gpu: larger batches pay there.
+            workspace_bytes: of a forward, however many its tokens; one of few tokens takes less, so that
+                half a small budget is divided all the same.
         """
-        room = max(budget_bytes - _SLACK_BYTES, budget_bytes // 2)
+        room = max(budget_bytes - _SLACK_BYTES - workspace_bytes, budget_bytes // 2)
         # The logits themselves, and a softmax of a few rows at a time.
         row_bytes = 4 * min(vocab_size, VOCABULARY_CHUNK) * 2
         logit_rows = max(1, min(_GPU_LOGIT_ROWS if on_gpu else _CPU_LOGIT_ROWS, room // 4 // row_bytes))

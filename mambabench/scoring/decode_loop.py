@@ -48,13 +48,15 @@ class Room:
         """Divide a budget: at most a quarter for the activations of prompts, the rest for rows.
 
         Args:
-            memory_bytes: for states, logits and activations; weights are not counted.
+            memory_bytes: for states, logits and activations; weights are not counted. Half of it is divided
+                even if a scan might take more for itself: with few tokens it does not.
             model: whose sizes count.
             most_rows: bound on the rows besides memory.
         """
         most = _GPU_PREFILL_TOKENS if model.device.type == "cuda" else _CPU_PREFILL_TOKENS
-        tokens = max(1, min(most, memory_bytes // 4 // model.activation_bytes_per_token))
-        left = memory_bytes - tokens * model.activation_bytes_per_token
+        room = max(memory_bytes - model.workspace_bytes, memory_bytes // 2)
+        tokens = max(1, min(most, room // 4 // model.activation_bytes_per_token))
+        left = room - tokens * model.activation_bytes_per_token
         # A step forwards a token of every row.
         return cls(min(most_rows, tokens), max(0, left), tokens)
 

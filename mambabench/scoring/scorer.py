@@ -121,4 +121,5 @@ def fit_for(model: LoadedModel, stateful: StatefulModel, memory_bytes: int | Non
         activation_bytes_per_token=stateful.activation_bytes_per_token,
         vocab_size=stateful.vocab_size,
         on_gpu=model.device.type == "cuda",
+        workspace_bytes=stateful.workspace_bytes,
     )

@@ -34,6 +34,18 @@ def test_the_parts_stay_within_the_budget(
     assert costs.budget_bytes == fit.state_bytes
 
 
+def test_what_a_scan_takes_for_itself_is_left_free() -> None:
+    sizes = {"activation_bytes_per_token": 50_000, "vocab_size": 50_000, "on_gpu": True}
+    for budget, workspace in ((1 << 30, 200 << 20), (8 << 30, 1 << 30)):
+        fit = Fit.within(budget, **sizes, workspace_bytes=workspace)
+        assert fit == Fit.within(budget - workspace, **sizes)
+        assert fit != Fit.within(budget, **sizes)
+    # Of a small budget half is divided: a scan of fewer tokens does not take all.
+    assert Fit.within(256 << 20, **sizes, workspace_bytes=1 << 30) == Fit.within(
+        256 << 20, **sizes, workspace_bytes=128 << 20
+    )
+
+
 def test_a_bound_on_rows_is_kept() -> None:
     state = StateSize(1 << 20, 0)
     fit = Fit.within(1 << 28, activation_bytes_per_token=4_096, vocab_size=300, on_gpu=False)

@@ -270,6 +270,10 @@ def test_a_budget_is_divided_and_halved(mamba: Any) -> None:
     assert room == Room(64, 300 * token, 100)
     assert Room.within(1 << 40, mamba, most_rows=8).prefill_tokens == 1024
     assert Room.within(40 * token, mamba, most_rows=64).rows == 10
+    greedy: Any = Watched(mamba)
+    greedy.workspace_bytes = 100 * token
+    assert Room.within(400 * token, greedy, most_rows=64) == Room(64, 225 * token, 75)
+    assert Room.within(100 * token, greedy, most_rows=64).row_bytes == 38 * token
     assert room.part(8, 32) == Room(8, 75 * token, 25)
     assert Room(1, 10, 1).part(1, 2) == Room(1, 5, 1)
 
