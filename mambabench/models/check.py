@@ -131,13 +131,14 @@ def _implementation(located: Located, device: str, engine: Engine) -> Implementa
         if reason and not on_gpu:
             _require_own_steps(located, device, engine, reason)
             return "mambabench"
-        is_mamba = convert.family_of(located.config) in ("mamba", "mamba2")
-        return "mamba_ssm" if reason or (is_mamba and on_gpu) else "transformers"
     if located.format == "gguf" or not on_gpu:
         return "transformers"
-    shape = architecture.from_native(located.format, located.config)
-    expressible = shape is not None and convert.to_mamba_ssm_config(shape.to_dict()) is not None
-    return "mamba_ssm" if expressible else "transformers"
+    config = located.config
+    if located.format == "transformers":
+        # Which refuses, with words, what makes no sense.
+        shape = architecture.from_native(located.format, config)
+        config = {} if shape is None else shape.to_dict()
+    return "mamba_ssm" if convert.runs_in_mamba_ssm(located.format, config) else "transformers"
 
 
 def _require_own_steps(located: Located, device: str, engine: Engine, reason: str) -> None:

@@ -207,19 +207,57 @@ def to_transformers_state(state: dict[str, torch.Tensor], config: dict[str, Any]
     return renamed
 
 
+def runs_in_mamba_ssm(form: str, config: dict[str, Any]) -> bool:
+    """Tell whether a model is run by mamba_ssm where that is installed and a GPU is there.
+
+    >>> runs_in_mamba_ssm("transformers", {"model_type": "falcon_mamba"})
+    False
+
+    Args:
+        form: "mamba_ssm", "transformers" or "gguf".
+        config: the checkpoint's `config.json`; what it leaves out has the library's default.
+    """
+    if form == "mamba_ssm":
+        return bool(needs_official(config)) or family_of(config) in ("mamba", "mamba2")
+    return form == "transformers" and _is_expressible(config)
+
+
+def has_right_steps(form: str, config: dict[str, Any]) -> bool:
+    """Tell whether mamba_ssm's steps of one token are what its forward is.
+
+    By the configuration, as `mambabench.models.official.steps_differ` by the built model.
+
+    Args:
+        form: "mamba_ssm" or "transformers".
+        config: the checkpoint's `config.json`.
+    """
+    ssm, attention = config.get("ssm_cfg") or {}, config.get("attn_cfg") or {}
+    limit = ssm.get("dt_limit") if form == "mamba_ssm" else config.get("time_step_limit")
+    if limit is not None and tuple(map(float, limit)) != MAMBA2_DEFAULTS["dt_limit"]:
+        return False
+    convolves = bool(config.get("attn_layer_idx")) and bool(attention.get("d_conv", 0))
+    return not (convolves or ssm.get("D_has_hdim", False))
+
+
+def _is_expressible(config: dict[str, Any]) -> bool:
+    if config.get("model_type") not in ("mamba", "mamba2"):
+        return False
+    expand, epsilon = config.get("expand", 2), config.get("layer_norm_epsilon", NORM_EPSILON)
+    if config.get("hidden_act", "silu") != "silu" or float(epsilon) != NORM_EPSILON or int(expand) != expand:
+        return False
+    inner = config.get("intermediate_size") if config["model_type"] == "mamba" else None
+    return inner is None or int(inner) == int(expand) * int(config.get("hidden_size", 768))
+
+
 def to_mamba_ssm_config(config: dict[str, Any]) -> dict[str, Any] | None:
     """Translate a transformers Mamba or Mamba-2 configuration; None when mamba_ssm cannot express it.
 
     Args:
         config: `PretrainedConfig.to_dict()`, defaults included.
     """
-    family = config.get("model_type")
-    if family not in ("mamba", "mamba2"):
+    if not _is_expressible(config):
         return None
-    hidden, expand = int(config["hidden_size"]), config["expand"]
-    plain = config["hidden_act"] == "silu" and float(config["layer_norm_epsilon"]) == NORM_EPSILON
-    if not plain or int(expand) != expand:
-        return None
+    family, hidden, expand = config["model_type"], int(config["hidden_size"]), config["expand"]
     ssm: dict[str, Any] = {
         "d_state": config["state_size"],
         "d_conv": config["conv_kernel"],
@@ -228,8 +266,6 @@ def to_mamba_ssm_config(config: dict[str, Any]) -> dict[str, Any] | None:
         "conv_bias": config["use_conv_bias"],
     }
     if family == "mamba":
-        if int(config.get("intermediate_size", expand * hidden)) != int(expand) * hidden:
-            return None
         ssm |= {"layer": "Mamba1", "dt_rank": int(config["time_step_rank"])}
     else:
         limit = [float(x) for x in config["time_step_limit"]]

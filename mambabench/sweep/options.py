@@ -104,6 +104,8 @@ class Subject:
         digest: of the architecture and, for pretrained weights, of the files.
         sizes: by the specification; None for an architecture without arithmetic.
         has_attention: whether its attention can be chosen; True where that is not known.
+        runs_in_mamba_ssm: whether mamba_ssm's code runs it where that is installed and a GPU is there.
+        has_right_steps: whether that code's steps of one token can be trusted.
         is_stand_in: no model but a fake one or an operation: there is nothing to compare it with.
     """
 
@@ -113,6 +115,8 @@ class Subject:
     sizes: ModelSizes | None
     has_attention: bool = True
     is_stand_in: bool = False
+    runs_in_mamba_ssm: bool = False
+    has_right_steps: bool = True
 
     @property
     def traits(self) -> ModelTraits:

@@ -26,7 +26,7 @@ from mambabench.bench.text import plain_text
 from mambabench.checkpoint_files import inspect_path
 from mambabench.errors import CheckpointError, DeviceError, UsageError
 from mambabench.fingerprint import digest
-from mambabench.models import hub
+from mambabench.models import convert, hub
 from mambabench.models import tokenizer as tokenizers
 from mambabench.models.device import parse_device, pick_dtype
 from mambabench.models.hashing import file_records
@@ -131,10 +131,11 @@ class Forecast:
 
 def forecast(plan: SpeedPlan, point: PointRecord) -> Forecast | None:
     """Return what a point is expected to take; None for an architecture without arithmetic."""
-    sizes = plan.sizes.get(point.model)
-    if sizes is None:
+    subject = plan.subjects.get(point.model)
+    sizes = None if subject is None else subject.sizes
+    if subject is None or sizes is None:
         return None
-    layout = _layout(point, sizes)
+    layout = _layout(point, subject, sizes)
     length = point.prompt_len_tokens + point.gen_len_tokens
     peak_bytes = expected_bytes_of(point, sizes, layout)
     room_bytes = plan.options.budget_bytes or devices.capacity_bytes(plan.device)
@@ -170,19 +171,22 @@ def _rough_s(plan: SpeedPlan, point: PointRecord, sizes: ModelSizes, layout: Sta
     return _LOAD_S + _WARMUP_REPEATS * repeat_s + timed_s
 
 
-def _layout(point: PointRecord, sizes: ModelSizes) -> StateLayout:
+def _layout(point: PointRecord, subject: Subject, sizes: ModelSizes) -> StateLayout:
     """Return who holds the state, as far as it shows before anything is loaded."""
     is_packed = point.attention in ("sdpa", "none")
     if is_packed and point.arm in ("eager", "sampled"):
         return layout_for("mambabench", point.dtype)
-    if not sizes.ssm_elements:
-        return layout_for("transformers", point.dtype)
-    # A graph is over our own steps where mamba_ssm's are not there, or not right.
-    own_graph = is_packed and point.arm == "graph"
-    is_official = point.device != "cpu" and importlib.util.find_spec("mamba_ssm") is not None
-    if is_official and not (own_graph and sizes.attention_conv_elements_per_column):
+    # A graph is over our own steps where mamba_ssm's are not there, or not right. Transformers have none.
+    own_graph = is_packed and point.arm == "graph" and bool(sizes.ssm_elements or subject.runs_in_mamba_ssm)
+    is_official = subject.runs_in_mamba_ssm and point.device != "cpu" and _is_there("mamba_ssm")
+    has_steps = subject.has_right_steps and (not sizes.n_attention_layers or _is_there("flash_attn"))
+    if is_official and (has_steps or not own_graph):
         return layout_for("mamba_ssm", point.dtype)
     return layout_for("mambabench" if own_graph else "transformers", point.dtype)
+
+
+def _is_there(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
 
 
 def _weights(refs: Sequence[ModelRef], options: SpeedOptions) -> tuple[WeightsKind, list[str]]:
@@ -254,6 +258,8 @@ def _subject(ref: ModelRef, located: Located, sizes: ModelSizes | None, fetch: b
         digest=digest({"config": config_digest(located.config), "files": sorted(files)}),
         sizes=sizes,
         has_attention=sizes is None or sizes.n_attention_layers > 0,
+        runs_in_mamba_ssm=sizes is not None and convert.runs_in_mamba_ssm(located.format, located.config),
+        has_right_steps=sizes is not None and convert.has_right_steps(located.format, located.config),
     )
 
 

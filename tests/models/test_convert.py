@@ -13,6 +13,7 @@ from builders import (
     N_ROWS,
     N_TOKENS,
     build_tokenizer,
+    hybrid_config,
     mamba2_config,
     mamba_config,
     mamba_ssm_config,
@@ -293,6 +294,29 @@ def test_what_mamba_ssm_cannot_express_stays_in_transformers() -> None:
     assert convert.to_mamba_ssm_config(mamba_config(hidden_act="relu").to_dict()) is None
     assert convert.to_mamba_ssm_config({"model_type": "llama"}) is None
     assert convert.to_mamba_ssm_config(mamba2_config().to_dict()) is not None
+
+
+@pytest.mark.parametrize(
+    ("form", "config", "runs", "right"),
+    [
+        ("transformers", {"model_type": "mamba", "hidden_size": 16, "intermediate_size": 32}, True, True),
+        ("transformers", {"model_type": "mamba", "hidden_size": 16, "intermediate_size": 48}, False, True),
+        ("transformers", {"model_type": "mamba2", "time_step_limit": [0.0, math.inf]}, True, True),
+        ("transformers", {"model_type": "mamba2", "time_step_limit": [0.0, 0.1]}, True, False),
+        ("transformers", {"model_type": "falcon_mamba"}, False, True),
+        ("gguf", {}, False, True),
+        ("mamba_ssm", mamba_ssm_config(), True, True),
+        ("mamba_ssm", mamba_ssm_config(ssm_cfg={"layer": "Mamba2", "D_has_hdim": True}), True, False),
+        ("mamba_ssm", mamba_ssm_config(ssm_cfg={"layer": "Mamba2", "dt_limit": [0.1, 1.0]}), True, False),
+        ("mamba_ssm", mamba_ssm_config(rms_norm=False), True, True),
+        ("mamba_ssm", hybrid_config(), True, False),
+    ],
+)
+def test_whose_code_runs_a_model_and_steps_it(
+    form: str, config: dict[str, Any], runs: bool, right: bool
+) -> None:
+    assert convert.runs_in_mamba_ssm(form, config) is runs
+    assert convert.has_right_steps(form, config) is right
 
 
 def test_parameter_names_survive_there_and_back() -> None:

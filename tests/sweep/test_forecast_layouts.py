@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from speed_records import sizes_by_name
 
+from mambabench.bench.sizes import sizes_of
+from mambabench.models.locate import locate
+from mambabench.registry import resolve
 from mambabench.speed_schema import PointRecord
 from mambabench.sweep import plan
+from mambabench.sweep.options import Subject
 
-SIZES = sizes_by_name("mamba-130m", "pythia-160m", "mamba2attn-2.7b")
-MAMBA, PYTHIA, HYBRID = SIZES
+
+def subject(name: str, **ssm: Any) -> Subject:
+    """Return a registered model; `ssm` changes its Mamba layers."""
+    ref = resolve(name)
+    located = locate(ref, "random")
+    if ssm:
+        located = replace(located, config=located.config | {"ssm_cfg": located.config["ssm_cfg"] | ssm})
+    return plan._subject(ref, located, sizes_of(ref, located), False)
+
+
+MAMBA, PYTHIA, HYBRID, FALCON, MAMBA2 = (
+    subject(name)
+    for name in ("mamba-130m", "pythia-160m", "mamba2attn-2.7b", "falcon-mamba-7b", "mamba2-130m")
+)
+LIMITED = subject("mamba2-130m", dt_limit=[0.001, 0.1])
 
 
 @pytest.mark.parametrize("has_mamba_ssm", [False, True])
@@ -22,6 +39,12 @@ MAMBA, PYTHIA, HYBRID = SIZES
         (MAMBA, "eager", "none", "mambabench", "mambabench"),
         (MAMBA, "graph", "none", "mambabench", "mamba_ssm"),
         (MAMBA, "shipped", "none", "transformers", "mamba_ssm"),
+        (FALCON, "eager", "none", "mambabench", "mambabench"),
+        (FALCON, "graph", "none", "mambabench", "mambabench"),
+        (FALCON, "shipped", "none", "transformers", "transformers"),
+        (MAMBA2, "graph", "none", "mambabench", "mamba_ssm"),
+        (LIMITED, "graph", "none", "mambabench", "mambabench"),
+        (LIMITED, "shipped", "none", "transformers", "mamba_ssm"),
         (HYBRID, "eager", "sdpa", "mambabench", "mambabench"),
         (HYBRID, "graph", "sdpa", "mambabench", "mambabench"),
         (HYBRID, "shipped", "sdpa", "transformers", "mamba_ssm"),
@@ -31,7 +54,7 @@ MAMBA, PYTHIA, HYBRID = SIZES
     ],
 )
 def test_the_layout_is_that_of_whoever_steps(
-    model: str, arm: Any, attention: Any, without: str, beside: str, has_mamba_ssm: bool,
+    model: Subject, arm: Any, attention: Any, without: str, beside: str, has_mamba_ssm: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     usual = importlib.util.find_spec
@@ -41,8 +64,9 @@ def test_the_layout_is_that_of_whoever_steps(
 
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
     asked = PointRecord(
-        model=model, batch_size=1, prompt_len_tokens=8, gen_len_tokens=8, arm=arm, attention=attention,
+        model=model.name, batch_size=1, prompt_len_tokens=8, gen_len_tokens=8, arm=arm, attention=attention,
         dtype="bfloat16", device="cuda:0",
     )  # fmt: skip
     wanted = beside if has_mamba_ssm else without
-    assert plan._layout(asked, SIZES[model]).implementation == wanted
+    assert model.sizes is not None
+    assert plan._layout(asked, model, model.sizes).implementation == wanted
