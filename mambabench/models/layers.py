@@ -27,6 +27,16 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
+def widened(tensor: Tensor) -> Tensor:
+    """Return a parameter as the kernels read it: float32, end to end, without a gradient."""
+    return tensor.detach().float().contiguous()
+
+
+def widened_or_none(tensor: Tensor | None) -> Tensor | None:
+    """Return a parameter as `widened` does, or null where there is none."""
+    return None if tensor is None else widened(tensor)
+
+
 def row_starts(lengths: Sequence[int]) -> npt.NDArray[np.int64]:
     """Return where each row begins in an end-to-end layout, and the total, int64 [B + 1]."""
     starts = np.zeros(len(lengths) + 1, np.int64)

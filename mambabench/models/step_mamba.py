@@ -13,7 +13,7 @@ FalconMamba normalises B, C and the step size besides.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,10 +22,9 @@ import torch
 from torch import Tensor
 
 from mambabench.kernels.packed import PackedKernels, kernels_for
-from mambabench.models.layers import linear, products_are_there, row_starts
-from mambabench.models.one_token import OneToken, stepped
-from mambabench.models.recurrent_state import RecurrentLayers, RecurrentState
-from mambabench.models.stateful import State, StateSize, Step, check_step
+from mambabench.models.layers import linear, products_are_there, widened, widened_or_none
+from mambabench.models.recurrent_state import RecurrentState
+from mambabench.models.recurrent_steps import RecurrentSteps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -54,13 +53,13 @@ class MambaLayer:
         self._out_proj, self._out_bias = weights["out_proj.weight"], weights.get("out_proj.bias")
         self._x_proj, self._dt_proj = weights["x_proj.weight"], weights["dt_proj.weight"]
         # Small tensors are kept a second time, in the layout and the dtype that the loops read.
-        self._taps = _float(weights["conv1d.weight"][:, 0].t())
+        self._taps = widened(weights["conv1d.weight"][:, 0].t())
         self.d_inner = self._taps.shape[1]
         bias = weights.get("conv1d.bias")
-        self._conv_bias = self._taps.new_zeros(self.d_inner) if bias is None else _float(bias)
-        self._dt_bias = _float(weights["dt_proj.bias"])
-        self._a = _float(-torch.exp(weights["A_log"].double()).t() * LOG2_E)
-        self._skip = _float(weights["D"])
+        self._conv_bias = self._taps.new_zeros(self.d_inner) if bias is None else widened(bias)
+        self._dt_bias = widened(weights["dt_proj.bias"])
+        self._a = widened(-torch.exp(weights["A_log"].double()).t() * LOG2_E)
+        self._skip = widened(weights["D"])
         self._rank = self._dt_proj.shape[1]
         self.way = kernels.scan_way(self.d_inner, self._a.shape[0])
         """What computes the scan."""
@@ -135,7 +134,7 @@ class MambaLayer:
         proj, mixed = program.shared(rank + 2 * n_states), program.shared(d_inner)
         # One half after the other: then each thread makes the inputs and the gate of its own channels.
         for half in (slice(0, d_inner), slice(d_inner, None)):
-            bias = None if self._in_bias is None else _float(self._in_bias[half])
+            bias = None if self._in_bias is None else widened(self._in_bias[half])
             program.product(x, self._in_proj[half], xz, bias=bias, y_column=half.start)
         program.conv_silu(xz, 0, self._taps, self._conv_bias, u)
         program.meet()
@@ -150,7 +149,7 @@ class MambaLayer:
         program.product(proj, self._dt_proj, dt)
         program.scan(u, dt, self._dt_bias, self._a, proj, rank, self._skip, xz, d_inner, mixed)
         program.meet()
-        program.product(mixed, self._out_proj, y, bias=_float_or_none(self._out_bias))
+        program.product(mixed, self._out_proj, y, bias=widened_or_none(self._out_bias))
         program.meet()
 
     def _normalised(self, proj: Tensor, eps: float) -> Tensor:
@@ -160,7 +159,7 @@ class MambaLayer:
         return torch.cat([torch.nn.functional.rms_norm(p, (p.shape[1],), eps=eps) for p in parts], dim=1)
 
 
-class MambaSteps:
+class MambaSteps(RecurrentSteps):
     """A Mamba-1 language model; see `mambabench.models.stateful.StatefulModel` for the methods' contract.
 
     Args:
@@ -169,82 +168,14 @@ class MambaSteps:
     """
 
     def __init__(self, module: PreTrainedModel, *, vocab_size: int) -> None:
-        model: Any = module
-        backbone, config = model.backbone, model.config
-        self._embedding: Tensor = backbone.embeddings.weight.detach()
-        self._head: Tensor = model.get_output_embeddings().weight.detach()
-        self.vocab_size = vocab_size
-        self.device, self.dtype = self._embedding.device, self._embedding.dtype
-        self._kernels = kernels_for(self.device, self.dtype)
+        causal: Any = module
+        config, weight = causal.config, causal.backbone.embeddings.weight
+        kernels = kernels_for(weight.device, weight.dtype)
         eps = config.mixer_rms_eps if config.model_type == "falcon_mamba" else None
-        self._layers = [
+        layers = [
             MambaLayer(
-                {name: p.detach() for name, p in block.mixer.named_parameters()},
-                self._kernels,
-                inner_norm_eps=eps,
+                {name: p.detach() for name, p in block.mixer.named_parameters()}, kernels, inner_norm_eps=eps
             )
-            for block in backbone.layers
+            for block in causal.backbone.layers
         ]
-        self.kernel_path, self.workspace_bytes = self._layers[0].way
-        self._norms = [_float(block.norm.weight.detach()) for block in backbone.layers]
-        self._last_norm = _float(backbone.norm_f.weight.detach())
-        self._eps = float(config.layer_norm_epsilon)
-        self._recurrent = RecurrentLayers([layer.shapes for layer in self._layers])
-        self._one_token = OneToken(self._layers, self._norms, self._last_norm, self._eps, self._recurrent)
-        self.state_size = StateSize(self._recurrent.row_bytes, 0)
-        # The residual stream, its normalised copy, the mixer's output, and what the mixer holds.
-        width, size = self._embedding.shape[1], self._kernels.dtype.itemsize
-        self.activation_bytes_per_token = self._layers[0].token_bytes + (4 + 2 * size) * width
-
-    def start(self, rows: int) -> State:
-        """Return the state of rows that have seen nothing."""
-        return State((0,) * rows, self._recurrent.start(rows))
-
-    def step(
-        self,
-        input_ids: Tensor,
-        lengths: Sequence[int],
-        state: State | None = None,
-        *,
-        read: Tensor | None = None,
-        keep: Sequence[int] | None = None,
-        consume: bool = False,
-    ) -> Step:
-        """Forward rows of tokens end to end, each on from its state."""
-        check_step(input_ids, lengths, state)
-        starts = row_starts(lengths)
-        before: Any = None if state is None else state.layers
-        with torch.inference_mode():
-            after, kept = self._recurrent.places(
-                before, self._last_norm, len(lengths), keep=keep, consume=consume
-            )
-            residual = torch.nn.functional.embedding(input_ids, self._embedding).float()
-            if self._one_token.takes(lengths):
-                hidden = self._one_token(residual, before, after)
-                return stepped(hidden if read is None else hidden[read], lengths, state, keep, kept)
-            mixed: Tensor | None = None
-            for i, (layer, norm) in enumerate(zip(self._layers, self._norms, strict=True)):
-                mixed = layer.step(
-                    self._kernels.add_norm(residual, mixed, norm, self._eps),
-                    starts,
-                    None if before is None else before[i],
-                    None if after is None else after[i],
-                    read=read if i == len(self._layers) - 1 else None,
-                )
-            if read is not None:
-                residual = residual[read]
-            hidden = self._kernels.add_norm(residual, mixed, self._last_norm, self._eps)
-        return stepped(hidden, lengths, state, keep, kept)
-
-    def logits(self, hidden: Tensor, *, first: int = 0, last: int | None = None) -> Tensor:
-        """Return the logits of hidden rows for ids from `first` to `last`."""
-        with torch.inference_mode():
-            return linear(hidden, self._head[first : self.vocab_size if last is None else last])
-
-
-def _float_or_none(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else _float(tensor)
-
-
-def _float(tensor: Tensor) -> Tensor:
-    return tensor.detach().float().contiguous()
+        super().__init__(module, kernels, layers, vocab_size=vocab_size)

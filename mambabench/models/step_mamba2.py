@@ -12,7 +12,7 @@ section 7.1), with the variants that mamba_ssm's `Mamba2` has.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,10 +21,9 @@ import torch
 from torch import Tensor
 
 from mambabench.kernels.packed import PackedKernels, kernels_for
-from mambabench.models.layers import linear, products_are_there, row_starts
-from mambabench.models.one_token import OneToken, stepped
-from mambabench.models.recurrent_state import RecurrentLayers, RecurrentState
-from mambabench.models.stateful import State, StateSize, Step, check_step
+from mambabench.models.layers import linear, products_are_there, widened, widened_or_none
+from mambabench.models.recurrent_state import RecurrentState
+from mambabench.models.recurrent_steps import RecurrentSteps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -68,17 +67,17 @@ class Mamba2Layer:
         self._in_proj, self._in_bias = weights["in_proj.weight"], weights.get("in_proj.bias")
         self._out_proj, self._out_bias = weights["out_proj.weight"], weights.get("out_proj.bias")
         # Small tensors are kept a second time, in the layout and the dtype that the loops read.
-        self._taps = _float(weights["conv1d.weight"][:, 0].t())
+        self._taps = widened(weights["conv1d.weight"][:, 0].t())
         conv_channels = self._taps.shape[1]
         bias = weights.get("conv1d.bias")
-        self._conv_bias = self._taps.new_zeros(conv_channels) if bias is None else _float(bias)
-        self._dt_bias = _float(weights["dt_bias"])
-        self._a = _float(-torch.exp(weights["A_log"].double()) * LOG2_E)
+        self._conv_bias = self._taps.new_zeros(conv_channels) if bias is None else widened(bias)
+        self._dt_bias = widened(weights["dt_bias"])
+        self._a = widened(-torch.exp(weights["A_log"].double()) * LOG2_E)
         norm = weights.get("norm.weight")
-        self._norm = None if norm is None else _float(norm)
+        self._norm = None if norm is None else widened(norm)
         heads = self._a.shape[0]
         self.d_ssm = conv_channels - 2 * n_groups * d_state
-        skip = _float(weights["D"])
+        skip = widened(weights["D"])
         # One number a head, or one a channel.
         skip = skip[:, None].expand(-1, self.d_ssm // heads) if skip.numel() == heads else skip
         self._skip = skip.reshape(heads, -1).contiguous()
@@ -167,7 +166,7 @@ class Mamba2Layer:
         zxbcdt = program.shared(self._in_proj.shape[0])
         xbc, scanned = program.shared(self._taps.shape[1]), program.shared(self.d_ssm)
         gated = program.private(self.d_ssm)
-        program.product(x, self._in_proj, zxbcdt, bias=_float_or_none(self._in_bias))
+        program.product(x, self._in_proj, zxbcdt, bias=widened_or_none(self._in_bias))
         program.meet()
         program.conv_silu(zxbcdt, self.d_ssm, self._taps, self._conv_bias, xbc)
         program.meet()
@@ -177,11 +176,11 @@ class Mamba2Layer:
         program.gate_norm(
             scanned, zxbcdt, 0, self._norm, self._eps, self._groups, gated, gate_first=self._gate_first
         )
-        program.product(gated, self._out_proj, y, bias=_float_or_none(self._out_bias))
+        program.product(gated, self._out_proj, y, bias=widened_or_none(self._out_bias))
         program.meet()
 
 
-class Mamba2Steps:
+class Mamba2Steps(RecurrentSteps):
     """A Mamba-2 language model; see `mambabench.models.stateful.StatefulModel` for the methods' contract.
 
     Args:
@@ -194,87 +193,20 @@ class Mamba2Steps:
 
     def __init__(self, module: PreTrainedModel, *, vocab_size: int) -> None:
         causal: Any = module
-        backbone, config = causal.backbone, causal.config
+        config, weight = causal.config, causal.backbone.embeddings.weight
         if config.hidden_act not in _ACTIVATIONS:
             raise ValueError(f"hidden_act must be 'silu', not '{config.hidden_act}'")
-        self._embedding: Tensor = backbone.embeddings.weight.detach()
-        self._head: Tensor = causal.get_output_embeddings().weight.detach()
-        self.vocab_size = vocab_size
-        self.device, self.dtype = self._embedding.device, self._embedding.dtype
-        self._kernels = kernels_for(self.device, self.dtype)
+        kernels = kernels_for(weight.device, weight.dtype)
         low, high = config.time_step_limit
-        self._layers = [
+        layers = [
             Mamba2Layer(
                 {name: p.detach() for name, p in block.mixer.named_parameters()},
-                self._kernels,
+                kernels,
                 d_state=config.state_size,
                 n_groups=config.n_groups,
                 norm_eps=config.layer_norm_epsilon,
                 dt_limit=(float(low), float(high)),
             )
-            for block in backbone.layers
+            for block in causal.backbone.layers
         ]
-        self.kernel_path, self.workspace_bytes = self._layers[0].way
-        self._norms = [_float(block.norm.weight) for block in backbone.layers]
-        self._last_norm = _float(backbone.norm_f.weight)
-        self._eps = float(config.layer_norm_epsilon)
-        self._recurrent = RecurrentLayers([layer.shapes for layer in self._layers])
-        self._one_token = OneToken(self._layers, self._norms, self._last_norm, self._eps, self._recurrent)
-        self.state_size = StateSize(self._recurrent.row_bytes, 0)
-        # The residual stream, its normalised copy and the mixer's output beside what the mixer holds.
-        width, size = self._embedding.shape[1], self._kernels.dtype.itemsize
-        most = max(layer.token_bytes for layer in self._layers)
-        self.activation_bytes_per_token = most + (4 + 2 * size) * width
-
-    def start(self, rows: int) -> State:
-        """Return the state of rows that have seen nothing."""
-        return State((0,) * rows, self._recurrent.start(rows))
-
-    def step(
-        self,
-        input_ids: Tensor,
-        lengths: Sequence[int],
-        state: State | None = None,
-        *,
-        read: Tensor | None = None,
-        keep: Sequence[int] | None = None,
-        consume: bool = False,
-    ) -> Step:
-        """Forward rows of tokens end to end, each on from its state."""
-        check_step(input_ids, lengths, state)
-        starts = row_starts(lengths)
-        before: Any = None if state is None else state.layers
-        with torch.inference_mode():
-            after, kept = self._recurrent.places(
-                before, self._last_norm, len(lengths), keep=keep, consume=consume
-            )
-            residual = torch.nn.functional.embedding(input_ids, self._embedding).float()
-            if self._one_token.takes(lengths):
-                hidden = self._one_token(residual, before, after)
-                return stepped(hidden if read is None else hidden[read], lengths, state, keep, kept)
-            mixed: Tensor | None = None
-            for i, (layer, norm) in enumerate(zip(self._layers, self._norms, strict=True)):
-                mixed = layer.step(
-                    self._kernels.add_norm(residual, mixed, norm, self._eps),
-                    starts,
-                    None if before is None else before[i],
-                    None if after is None else after[i],
-                    read=read if i == len(self._layers) - 1 else None,
-                )
-            if read is not None:
-                residual = residual[read]
-            hidden = self._kernels.add_norm(residual, mixed, self._last_norm, self._eps)
-        return stepped(hidden, lengths, state, keep, kept)
-
-    def logits(self, hidden: Tensor, *, first: int = 0, last: int | None = None) -> Tensor:
-        """Return the logits of hidden rows for ids from `first` to `last`."""
-        with torch.inference_mode():
-            return linear(hidden, self._head[first : self.vocab_size if last is None else last])
-
-
-def _float_or_none(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else _float(tensor)
-
-
-def _float(tensor: Tensor) -> Tensor:
-    return tensor.detach().float().contiguous()
+        super().__init__(module, kernels, layers, vocab_size=vocab_size)
