@@ -88,10 +88,8 @@ def _arithmetic(statement: Statement, threads: int) -> Step:
         return computed(statement, threads, FLOAT[name])
     if kind[0] not in "us":
         raise ValueError(f"not known: {statement.text}")
-    if "wide" in statement.operation:
+    if {"wide", "hi"} & set(statement.operation):
         return _wide(statement, threads)
-    if "hi" in statement.operation:
-        raise ValueError(f"not known: {statement.text}")
     return computed(statement, threads, INTEGER[name])
 
 
@@ -100,15 +98,20 @@ def _logic(statement: Statement, threads: int) -> Step:
 
 
 def _wide(statement: Statement, threads: int) -> Step:
-    """Multiply, and add for `mad`, in numbers of twice the size."""
+    """Multiply, and add for `mad`, in numbers of twice the size; `hi` is the upper half."""
     kind = statement.kind
     wide: Any = {"s32": np.int64, "u32": np.uint64, "u16": np.uint32}[kind]
 
     def product(a: Array, b: Array) -> Array:
         return np.asarray(a.astype(wide) * b.astype(wide))
 
+    def upper(a: Array, b: Array) -> Array:
+        return np.asarray(product(a, b) >> wide(8 * bytes_of(kind))).astype(a.dtype)
+
     if statement.operation[0] == "mul":
-        return computed(statement, threads, product)
+        return computed(statement, threads, upper if "hi" in statement.operation else product)
+    if "hi" in statement.operation:
+        raise ValueError(f"not known: {statement.text}")
     kinds = [kind, kind, f"{kind[0]}{16 * bytes_of(kind)}"]
     return computed(statement, threads, lambda a, b, c: product(a, b) + c, kinds)
 

@@ -107,7 +107,7 @@ def register(name: str, kind: str, threads: int) -> Reader:
         missing = np.ones(threads, bool) if kind == "pred" else _all_ones(threads, bytes_of(kind))
         return lambda m: m.registers.get(name, missing)
     is_float = re.fullmatch(r"0[fF][0-9A-Fa-f]{8}", name)
-    number = int(name[2:], 16) if is_float else int(name, 0)
+    number = int(name[2:], 16) if is_float else int(name.removesuffix("U"), 0)
     if kind == "pred":
         truth = np.full(threads, number != 0)
         return lambda m: truth

@@ -15,10 +15,13 @@ from typing import Any
 
 import pytest
 import torch
+from official_functions import chunk_scan, selective_scan
 from ptx.launches import Launches
 from triton_oracle import Shape, check_add_norm, check_conv, check_gate_norm, check_scan, check_ssd
 
-from mambabench.kernels.gpu import triton_kernels
+from mambabench.kernels.gpu import choice, triton_kernels
+from mambabench.kernels.gpu.choice import ChosenKernels
+from mambabench.kernels.gpu.official import Functions
 from mambabench.kernels.gpu.triton_kernels import TritonKernels
 from mambabench.kernels.gpu.triton_version import installed, too_old
 from mambabench.kernels.rows import Rows
@@ -156,6 +159,23 @@ def test_scans_of_rows_in_pieces(launches: Launches, dtype: torch.dtype) -> None
 )
 def test_scans_of_mamba_2(launches: Launches, check: Check, name: str, dtype: torch.dtype) -> None:
     hold(launches, check, dtype, {name})
+
+
+@pytest.mark.tools
+@in_dtypes
+def test_what_lays_out_long_rows(
+    launches: Launches, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    # mamba_ssm's own scans are plain functions here; what puts rows into them, and back, is compiled.
+    for name in ("LONG_TOKENS", "LONG_SSD_TOKENS"):
+        monkeypatch.setattr(choice, name, 6)
+    monkeypatch.setattr(choice, "_SHARE_AHEAD", 0)
+    kernels, case = ChosenKernels(dtype, Functions(selective_scan, chunk_scan)), Shape([17, 2, 9], dtype, 1)
+    for launches.is_reversed in (False, True):
+        assert check_scan(kernels, case, channels=45, n_states=5) <= 1
+        assert check_ssd(kernels, case, sizes=(4, 8, 2, 16), uses_matrix_units=True) <= 1
+    assert launches.kernels >= {"lay_inputs", "lay_projections", "put_back", "move_states"}
+    assert launches.races == set()
 
 
 @pytest.mark.tools

@@ -142,6 +142,7 @@ def test_integers(a: int, b: int) -> None:
     signed = [x - (1 << 32) if x >> 31 else x for x in (a, b)]
     operations = {
         "add.s32": a + b, "sub.s32": a - b, "mul.lo.s32": a * b, "min.s32": min(signed), "max.u32": max(a, b),
+        "mul.hi.u32": (a * b) >> 32, "mul.hi.s32": (signed[0] * signed[1]) >> 32,
         "and.b32": a & b, "or.b32": a | b, "xor.b32": a ^ b,
     }  # fmt: skip
     if b:
@@ -161,7 +162,7 @@ def test_integers(a: int, b: int) -> None:
     assert set(result(f"bfe.s32 %r8, {a}, {first}, {length};")) == {(field - sign) % (1 << 32)}
     chosen = [(a | b << 32) >> 8 * (b >> 4 * i & 7) & 255 for i in range(4)]
     both = sum(byte << 8 * i for i, byte in enumerate(chosen))
-    assert set(result(f"prmt.b32 %r8, {a}, {b}, {b & 0x7777};")) == {both}
+    assert set(result(f"prmt.b32 %r8, {a}, {b}, 0x{b & 0x7777:x}U;")) == {both}
 
 
 def test_lanes_give_each_other_numbers() -> None:
