@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from packaging.version import Version
+from ptx.launches import NoGpu
 
 from mambabench.errors import ExtraMissingError
 from mambabench.kernels.gpu import triton_kernels
@@ -64,21 +65,6 @@ def test_in_the_interpreter(names: tuple[str, ...]) -> None:
         command, cwd=TESTS.parent, env=environment, capture_output=True, text=True, check=False, timeout=280
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-
-
-class NoGpu:
-    """Answers Triton's questions about a GPU that is not there."""
-
-    def get_current_target(self) -> Any:
-        from triton.backends.compiler import GPUTarget
-
-        return GPUTarget("cuda", 80, 32)
-
-    def get_current_device(self) -> int:
-        return 0
-
-    def get_current_stream(self, device: int) -> int:
-        return 0
 
 
 def spilled_bytes(kernel: Any, directory: Path) -> int:
