@@ -12,8 +12,9 @@ order of a stream keeps memory that is known by its address alone: all forwards 
 Mamba-2's kernel goes by the longest row of a batch, so that a row's last bits depend on what is beside it.
 
 It has not run on a GPU yet. What is tested without one: every kernel in Triton's interpreter against
-float64, whole models against the CPU's, and that all of them compile as launched (compute capability 8.0).
-What that cannot show: how matrix units round, what threads do to each other, and speed.
+float64, whole models against the CPU's, that all of them compile as launched (compute capability 8.0), and
+that the compiled PTX, executed on a CPU with all its threads, computes the same and has no races between
+warps or programs. What that cannot show: how matrix units round, what `ptxas` makes of PTX, and speed.
 """
 
 from __future__ import annotations
