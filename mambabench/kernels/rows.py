@@ -102,11 +102,6 @@ class Memory:
         """Return the number of rows."""
         return len(self.tensors)
 
-    @property
-    def is_ours(self) -> bool:
-        """Whether a forward that is given the rows up may write over them."""
-        return self._is_ours
-
     def lend(self) -> None:
         """Let other objects refer to the tensors: no forward writes over them from now on."""
         self._is_ours = False
