@@ -45,8 +45,7 @@ PARTS = {
     ),
     "attention": ("mambabench.models.packed_attention:PackedAttention.__call__",),
     "logits": (
-        "mambabench.models.step_mamba:MambaSteps.logits",
-        "mambabench.models.step_mamba2:Mamba2Steps.logits",
+        "mambabench.models.recurrent_steps:RecurrentSteps.logits",
         "mambabench.models.step_attention:AttentionSteps.logits",
     ),
     "softmax": ("mambabench.scoring.readout:read_logits",),
